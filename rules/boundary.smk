@@ -1,0 +1,229 @@
+# Stability boundaries (exp12 in a plane, exp13 along singular vectors) and the distances at them (exp15).
+
+
+rule exp12:
+    input:
+        manifest=graph.manifest,
+        spectrum=graph.spectrum,
+    output:
+        data="results/exp12/{model}/{prompt}/{arithmetic}/boundary.h5",
+        table="results/exp12/{model}/{prompt}/{arithmetic}/boundary.csv",
+        statistics="results/exp12/{model}/{prompt}/{arithmetic}/statistics.json",
+    log:
+        "logs/exp12/{model}/{prompt}/{arithmetic}.log",
+    benchmark:
+        "benchmarks/exp12/{model}/{prompt}/{arithmetic}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: graph.config.probe.threads
+    resources:
+        gpu=1,
+    params:
+        directory=graph.directory,
+        attention=graph.attention,
+        dtype=graph.model_dtype,
+        prompt=graph.prompt,
+        probe=graph.block("probe", *PROBE_KEYS),
+        settings=graph.block("exp12"),
+        code=graph.code("experiments.boundary", "experiments.session"),
+    message:
+        "Boundary in the plane of {wildcards.model} at '{wildcards.prompt}' ({wildcards.arithmetic})"
+    script:
+        "../scripts/exp12.py"
+
+
+rule exp12_figures:
+    input:
+        data=rules.exp12.output.data,
+    output:
+        **graph.figures("exp12"),
+    log:
+        "logs/exp12/{model}/{prompt}/{arithmetic}.figures.log",
+    benchmark:
+        "benchmarks/exp12/{model}/{prompt}/{arithmetic}.figures.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        figures=graph.block("figures"),
+        code=graph.code("figures.boundary", "figures.save"),
+    message:
+        "Figures of exp12: {wildcards.model} at '{wildcards.prompt}' ({wildcards.arithmetic})"
+    script:
+        "../scripts/exp12_figures.py"
+
+
+rule exp12_summary:
+    input:
+        statistics=files(
+            "results/exp12/{model}/{prompt}/{arithmetic}/statistics.json",
+            graph.rows(arithmetic=True),
+        ),
+    output:
+        table="results/exp12/summary.csv",
+    log:
+        "logs/exp12/summary.log",
+    benchmark:
+        "benchmarks/exp12/summary.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        experiment="exp12",
+        rows=graph.rows(arithmetic=True),
+        code=graph.code("experiments.summaries"),
+    message:
+        "Summary of exp12"
+    localrule: True
+    script:
+        "../scripts/summary.py"
+
+
+rule exp13:
+    input:
+        manifest=graph.manifest,
+        spectrum=graph.spectrum,
+    output:
+        data="results/exp13/{model}/{prompt}/{arithmetic}/boundary.h5",
+        table="results/exp13/{model}/{prompt}/{arithmetic}/boundary.csv",
+        statistics="results/exp13/{model}/{prompt}/{arithmetic}/statistics.json",
+    log:
+        "logs/exp13/{model}/{prompt}/{arithmetic}.log",
+    benchmark:
+        "benchmarks/exp13/{model}/{prompt}/{arithmetic}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: graph.config.probe.threads
+    resources:
+        gpu=1,
+    params:
+        directory=graph.directory,
+        attention=graph.attention,
+        dtype=graph.model_dtype,
+        prompt=graph.prompt,
+        probe=graph.block("probe", *PROBE_KEYS),
+        settings=graph.block("exp13"),
+        code=graph.code("experiments.boundary", "experiments.session"),
+    message:
+        "Boundary along singular vectors of {wildcards.model} at '{wildcards.prompt}' ({wildcards.arithmetic})"
+    script:
+        "../scripts/exp13.py"
+
+
+rule exp13_figures:
+    input:
+        data=rules.exp13.output.data,
+    output:
+        **graph.figures("exp13"),
+    log:
+        "logs/exp13/{model}/{prompt}/{arithmetic}.figures.log",
+    benchmark:
+        "benchmarks/exp13/{model}/{prompt}/{arithmetic}.figures.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        figures=graph.block("figures"),
+        code=graph.code("figures.vectors", "figures.save"),
+    message:
+        "Figures of exp13: {wildcards.model} at '{wildcards.prompt}' ({wildcards.arithmetic})"
+    script:
+        "../scripts/exp13_figures.py"
+
+
+rule exp13_summary:
+    input:
+        statistics=files(
+            "results/exp13/{model}/{prompt}/{arithmetic}/statistics.json",
+            graph.rows(arithmetic=True),
+        ),
+    output:
+        table="results/exp13/summary.csv",
+    log:
+        "logs/exp13/summary.log",
+    benchmark:
+        "benchmarks/exp13/summary.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        experiment="exp13",
+        rows=graph.rows(arithmetic=True),
+        code=graph.code("experiments.summaries"),
+    message:
+        "Summary of exp13"
+    localrule: True
+    script:
+        "../scripts/summary.py"
+
+
+rule exp15:
+    input:
+        manifest=graph.manifest,
+        spectrum=graph.spectrum,
+        boundary=graph.boundary,
+    output:
+        table="results/exp15/{model}/{prompt}/{arithmetic}/{variant}/distances.csv",
+        statistics="results/exp15/{model}/{prompt}/{arithmetic}/{variant}/statistics.json",
+    log:
+        "logs/exp15/{model}/{prompt}/{arithmetic}/{variant}.log",
+    benchmark:
+        "benchmarks/exp15/{model}/{prompt}/{arithmetic}/{variant}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: graph.config.probe.threads
+    resources:
+        gpu=1,
+    params:
+        directory=graph.directory,
+        attention=graph.attention,
+        dtype=graph.model_dtype,
+        prompt=graph.prompt,
+        probe=graph.block("probe", *PROBE_KEYS),
+        settings=graph.block("exp15", "noise_samples", "noise_seed"),
+        code=graph.code("experiments.distances", "experiments.session"),
+    message:
+        "Distances at the boundary ({wildcards.variant}) of {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/exp15.py"
+
+
+rule exp15_figures:
+    input:
+        table=rules.exp15.output.table,
+    output:
+        **graph.figures("exp15"),
+    log:
+        "logs/exp15/{model}/{prompt}/{arithmetic}/{variant}.figures.log",
+    benchmark:
+        "benchmarks/exp15/{model}/{prompt}/{arithmetic}/{variant}.figures.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        figures=graph.block("figures"),
+        code=graph.code("figures.distances", "figures.save"),
+    message:
+        "Figures of exp15 ({wildcards.variant}): {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/exp15_figures.py"
+
+
+rule exp15_summary:
+    input:
+        statistics=files(
+            "results/exp15/{model}/{prompt}/{arithmetic}/{variant}/statistics.json",
+            graph.rows(arithmetic=True, variant=graph.config.exp15.variants),
+        ),
+    output:
+        table="results/exp15/summary.csv",
+    log:
+        "logs/exp15/summary.log",
+    benchmark:
+        "benchmarks/exp15/summary.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        experiment="exp15",
+        rows=graph.rows(arithmetic=True, variant=graph.config.exp15.variants),
+        code=graph.code("experiments.summaries"),
+    message:
+        "Summary of exp15"
+    localrule: True
+    script:
+        "../scripts/summary.py"

@@ -1,0 +1,73 @@
+# The Jacobian and its singular vectors: once for each model, prompt and dtype, shared by all descendants.
+
+
+rule spectrum:
+    input:
+        manifest=graph.manifest,
+    output:
+        data="results/spectrum/{model}/{prompt}/{dtype}/spectrum.h5",
+        statistics="results/spectrum/{model}/{prompt}/{dtype}/statistics.json",
+    log:
+        "logs/spectrum/{model}/{prompt}/{dtype}.log",
+    benchmark:
+        "benchmarks/spectrum/{model}/{prompt}/{dtype}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: graph.config.probe.threads
+    resources:
+        gpu=1,
+    params:
+        directory=graph.directory,
+        attention=graph.attention,
+        prompt=graph.prompt,
+        probe=graph.block("probe", "device", "threads", "max_memory"),
+        settings=graph.block("spectrum"),
+        code=graph.code("experiments.spectrum", "experiments.session"),
+    message:
+        "Jacobian and spectrum of {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/spectrum.py"
+
+
+rule spectrum_figure:
+    input:
+        data=rules.spectrum.output.data,
+    output:
+        spectrum=graph.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum"),
+    log:
+        "logs/spectrum/{model}/{prompt}/{dtype}.figure.log",
+    benchmark:
+        "benchmarks/spectrum/{model}/{prompt}/{dtype}.figure.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        figures=graph.block("figures"),
+        code=graph.code("figures.spectrum", "figures.save"),
+    message:
+        "Figure of the spectrum of {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/spectrum_figure.py"
+
+
+rule spectrum_summary:
+    input:
+        statistics=files(
+            "results/spectrum/{model}/{prompt}/{dtype}/statistics.json", graph.rows(dtype=True)
+        ),
+    output:
+        table="results/spectrum/summary.csv",
+    log:
+        "logs/spectrum/summary.log",
+    benchmark:
+        "benchmarks/spectrum/summary.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        experiment="spectrum",
+        rows=graph.rows(dtype=True),
+        code=graph.code("experiments.summaries"),
+    message:
+        "Summary of the spectra"
+    localrule: True
+    script:
+        "../scripts/summary.py"

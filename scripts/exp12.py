@@ -1,0 +1,34 @@
+"""Rule exp12: stability boundary in the plane of two singular vectors."""
+
+from pathlib import Path
+
+from tremor import job
+from tremor.experiments import session
+
+
+def run(inputs, params, outputs):
+    opened = session.open_session(
+        manifest=inputs.manifest,
+        directory=Path(params.directory),
+        dtype=params.dtype,
+        attention=params.attention,
+        probe=params.probe,
+    )
+    from tremor.experiments import boundary  # imports torch, for which the session has set the platform
+
+    boundary.measure_angles(
+        opened,
+        params.prompt,
+        arithmetic=params.wildcards.arithmetic,
+        probe=params.probe,
+        settings=params.settings,
+        spectrum=inputs.spectrum,
+        data=outputs.data,
+        table=outputs.table,
+        statistics=outputs.statistics,
+        provenance=job.provenance(inputs, params),
+    )
+
+
+if "snakemake" in globals():
+    job.main(run, snakemake)  # noqa: F821

@@ -1,0 +1,34 @@
+"""Rule exp13: stability boundary along every singular vector and random directions."""
+
+from pathlib import Path
+
+from tremor import job
+from tremor.experiments import session
+
+
+def run(inputs, params, outputs):
+    opened = session.open_session(
+        manifest=inputs.manifest,
+        directory=Path(params.directory),
+        dtype=params.dtype,
+        attention=params.attention,
+        probe=params.probe,
+    )
+    from tremor.experiments import boundary  # imports torch, for which the session has set the platform
+
+    boundary.measure_vectors(
+        opened,
+        params.prompt,
+        arithmetic=params.wildcards.arithmetic,
+        probe=params.probe,
+        settings=params.settings,
+        spectrum=inputs.spectrum,
+        data=outputs.data,
+        table=outputs.table,
+        statistics=outputs.statistics,
+        provenance=job.provenance(inputs, params),
+    )
+
+
+if "snakemake" in globals():
+    job.main(run, snakemake)  # noqa: F821

@@ -1,0 +1,100 @@
+"""JSON documents."""
+
+import dataclasses
+import enum
+import json
+import math
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tremor.errors import ArtifactError
+from tremor.store.documents import json_safe, read_json, write_json
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=JSON)
+def test_documents_return(tmp_path: Path, document: object) -> None:
+    write_json(tmp_path / "a.json", document)
+    assert read_json(tmp_path / "a.json") == document
+
+
+def test_conversions() -> None:
+    @dataclasses.dataclass
+    class Point:
+        x: np.float32
+
+    class Mode(enum.Enum):
+        A = "a"
+
+    value = {
+        "f32": np.float32(0.1),
+        "i": np.int16(-3),
+        "b": np.bool_(True),
+        "a": np.array([[1.5, np.nan]]),
+        "inf": math.inf,
+        "path": PurePosixPath("a/b"),
+        "set": {2, 1},
+        "tuple": (1,),
+        "point": Point(np.float32(2)),
+        "mode": Mode.A,
+        3: "key",
+        "f16": np.float16("nan"),
+    }
+    assert json_safe(value) == {
+        "f32": float(np.float32(0.1)),
+        "i": -3,
+        "b": True,
+        "a": [[1.5, None]],
+        "inf": None,
+        "path": "a/b",
+        "set": [1, 2],
+        "tuple": [1],
+        "point": {"x": 2.0},
+        "mode": "a",
+        "3": "key",
+        "f16": None,
+    }
+    assert type(json_safe(np.float64(1))) is float
+    with pytest.raises(TypeError, match="a object cannot be written as JSON"):
+        json_safe([object()])
+    with pytest.raises(TypeError, match="a tuple cannot be a key"):
+        json_safe({(1,): 1})
+
+
+def test_provenance_goes_inside(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"mean": math.nan}, provenance={"seed": 1})
+    assert read_json(tmp_path / "a.json") == {"mean": None, "provenance": {"seed": 1}}
+    assert (tmp_path / "a.json").read_text().endswith("}\n")
+    with pytest.raises(ValueError, match="without the key 'provenance'"):
+        write_json(tmp_path / "a.json", [1], provenance={})
+
+
+def test_damaged_documents(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"none.json does not exist; run snakemake"):
+        read_json(tmp_path / "none.json")
+    write_json(tmp_path / "a.json", {"a": [1, 2, 3]})
+    whole = (tmp_path / "a.json").read_bytes()
+    for cut in range(len(whole) - 1):
+        (tmp_path / "a.json").write_bytes(whole[:cut])
+        with pytest.raises(ArtifactError, match=r"a.json is not a complete JSON document.*delete it and run"):
+            read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b'"\xff"')
+    with pytest.raises(ArtifactError, match="not a complete JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_failure_keeps_the_old_document(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(TypeError, match="cannot be written"):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}

@@ -1,0 +1,1 @@
+"""Experiments: each points an instrument at a model and writes its artifacts."""

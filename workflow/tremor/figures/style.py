@@ -1,0 +1,182 @@
+"""One look for all figures: sizes of a paper's columns, a palette for every eye, labels that carry units."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+Width = Literal["column", "page"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WIDTHS: dict[Width, float] = {"column": 3.4, "page": 7.0}  # inches
+# Okabe and Ito, "Color Universal Design", 2008: told apart with any common colour vision.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, GREY, PALE = "#222222", "#777777", "#DDDDDD"
+# Angles need a map that closes; the usual ones pass through white, where points are lost on paper.
+CYCLE = LinearSegmentedColormap.from_list("tremor_cycle", [BLUE, GREEN, ORANGE, VERMILLION, PURPLE, BLUE])
+
+EMBEDDING_UNITS = "embedding units"
+HIDDEN_UNITS = "hidden-state units"
+ALONG = "step along a unit direction"
+
+_LOOK: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "mathtext.fontset": "dejavusans",
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "legend.title_fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "legend.labelspacing": 0.35,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.color": PALE,
+    "grid.linewidth": 0.4,
+    "figure.dpi": 100,
+    "pdf.fonttype": 42,  # whole fonts, as journals ask, not drawn glyphs
+    "svg.hashsalt": "tremor",
+    "path.simplify": True,
+}
+# Not to be restored from the defaults: they choose a window system, which no figure here needs.
+_SESSION_KEYS = ("backend", "backend_fallback", "interactive", "toolbar", "webagg.port", "datapath")
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw and save in this style, whatever the user's matplotlibrc says; the settings before are restored."""
+    with matplotlib.rc_context():
+        defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k not in _SESSION_KEYS}
+        matplotlib.rcParams.update({**defaults, **_LOOK})
+        yield
+
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a drawing function so that it draws in this style."""
+
+    @functools.wraps(function)
+    def draw(*args: P.args, **kwargs: P.kwargs) -> R:
+        with look():
+            return function(*args, **kwargs)
+
+    return draw
+
+
+def new_figure(*, width: Width = "column", height: float = 2.6) -> Figure:
+    """An empty figure with constrained layout.
+
+    Args:
+        width: ``column`` (3.4 in) or ``page`` (7 in).
+        height: Inches.
+    """
+    figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr,call-arg]
+    return figure
+
+
+def label(quantity: str, unit: str, *, exponent: int = 0, wrap: bool = False) -> str:
+    """Axis label ``quantity (unit)``, with the power of ten that the tick labels leave out.
+
+    Args:
+        quantity: What the axis shows.
+        unit: Its unit; "" for none.
+        exponent: Tick labels are divided by 10**exponent.
+        wrap: Put the unit on a line of its own.
+    """
+    scale = f"$10^{{{exponent}}}$ " if exponent else ""
+    inside = f"{scale}{unit}".strip()
+    if not inside:
+        return quantity
+    return f"{quantity}{chr(10) if wrap else ' '}({inside})"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for a legend, as ``1.23 x 10^-10`` in mathtext where it is not near one."""
+    if not math.isfinite(value) or value == 0 or 1e-2 <= abs(value) < 1e4:
+        return f"{value:.{digits}g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return rf"${mantissa}\times10^{{{int(exponent)}}}$"
+
+
+def exponent_of(largest: float) -> int:
+    """Power of ten to take out of tick labels so that the largest value lies in [1, 10); 0 for plain numbers."""
+    if not math.isfinite(largest) or largest <= 0 or 1e-2 <= largest < 1e4:
+        return 0
+    return math.floor(math.log10(largest))
+
+
+def scale_ticks(axis: Axis, exponent: int) -> None:
+    """Show tick labels divided by 10**exponent; the data stay as they are."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.6g}"))
+
+
+def decades(*arrays: npt.ArrayLike) -> float:
+    """Decades between the smallest and the largest positive finite value; 0 where there is none."""
+    values = positive(*arrays)
+    return float(np.log10(values.max() / values.min())) if values.size else 0.0
+
+
+def positive(*arrays: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """All positive finite values of some arrays."""
+    values = np.concatenate([np.asarray(a, dtype=np.float64).ravel() for a in arrays] or [np.zeros(0)])
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def log_limits(*arrays: npt.ArrayLike, margin: float = 0.06, least: float = 1.2) -> tuple[float, float]:
+    """Limits of a log axis around all positive values, at least ``least`` decades wide so that a tick is labelled.
+
+    Args:
+        arrays: Values; zeros, NaN and infinities are ignored.
+        margin: Free space on each side, as a share of the width.
+        least: Smallest width, decades.
+
+    Returns:
+        Low and high; (0.1, 10) where no value is positive.
+    """
+    values = positive(*arrays)
+    if not values.size:
+        return 0.1, 10.0
+    low, high = np.log10(values.min()), np.log10(values.max())
+    missing = max(0.0, least - (high - low)) / 2
+    low, high = low - missing, high + missing
+    space = margin * (high - low)
+    return float(10.0 ** (low - space)), float(10.0 ** (high + space))
+
+
+def set_title(figure: Figure, title: str | None) -> None:
+    """Title of a whole figure; none by default, papers have captions."""
+    if title:
+        figure.suptitle(title, fontsize=8)
+
+
+def outside_legend(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
+    """Put the legend of some axes below the figure, where it hides no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)

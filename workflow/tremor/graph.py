@@ -1,0 +1,202 @@
+"""What the rules need to know of the configuration: closed tables of names, files of models, params, code digests.
+
+Read at parse time by every Snakemake process, so it imports neither torch nor numpy.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tremor import config as configuration
+from tremor.config import Config
+from tremor.digest import code_digest
+from tremor.models import catalogue
+
+RESOURCES = Path("resources")  # relative to where Snakemake runs: models built or fetched there
+PROBE_KEYS = (
+    "mode",
+    "batch_size",
+    "device",
+    "threads",
+    "max_memory",
+    "aa_repeats",
+)  # what a job of the probe uses
+FIGURES = {  # folder of an experiment's figures below results/<experiment>, and their names
+    "exp12": ("{model}/{prompt}/{arithmetic}", ("polar", "cartesian", "radar", "plane")),
+    "exp13": ("{model}/{prompt}/{arithmetic}", ("stability",)),
+    "exp15": ("{model}/{prompt}/{arithmetic}/{variant}", ("distances",)),
+}
+EMBEDDED_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "training.json",
+)
+NOTHING = "(?!)"  # a pattern that matches no name: a rule with it never applies
+
+
+class Graph:
+    """One validated configuration, as the rule files ask for it.
+
+    Args:
+        raw: Snakemake's merged config.
+        home: Folder of the workflow's own files (the one that holds ``resources/facts``).
+        cache: File for digests of library modules.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], *, home: Path, cache: Path | None = None) -> None:
+        self.config: Config = configuration.load(raw)
+        self.plain: dict[str, Any] = self.config.model_dump(mode="json")
+        self.home = home
+        self._cache = cache
+
+    def block(self, name: str, *keys: str) -> dict[str, Any]:
+        """The config keys that a rule uses, as its params: reruns follow these and no others."""
+        return configuration.block(self.config, name, *keys)
+
+    def code(self, *modules: str) -> str:
+        """Digest of the library modules a rule runs, and of all they import."""
+        return code_digest(*modules, cache=self._cache)
+
+    @property
+    def models(self) -> list[str]:
+        """Aliases of the selected models."""
+        return list(self.config.select.models)
+
+    @property
+    def prompts(self) -> list[str]:
+        """Aliases of the selected prompts."""
+        return list(self.config.select.prompts)
+
+    @property
+    def arithmetics(self) -> list[str]:
+        """The selected ways of adding a nudge."""
+        return list(self.config.probe.arithmetic)
+
+    def names(self, kind: str, **where: Any) -> str:
+        """Regular expression of the defined models or prompts, for wildcard constraints.
+
+        Args:
+            kind: ``models`` or ``prompts``.
+            where: Field values that an entry must have, such as ``source="embedded"``.
+        """
+        entries = self.plain[kind]
+        found = [
+            alias for alias, entry in entries.items() if all(entry.get(k) == v for k, v in where.items())
+        ]
+        return "|".join(re.escape(alias) for alias in found) or NOTHING
+
+    def entry(self, wildcards: Any) -> dict[str, Any]:
+        """Config entry of a rule's model."""
+        return dict(self.plain["models"][wildcards.model])
+
+    def prompt(self, wildcards: Any) -> dict[str, Any]:
+        """Config entry of a rule's prompt."""
+        return dict(self.plain["prompts"][wildcards.prompt])
+
+    def attention(self, wildcards: Any) -> str:
+        """Attention kernel asked for a rule's model."""
+        return str(self.plain["models"][wildcards.model]["attention"])
+
+    def dtype(self, model: str) -> str:
+        """Type a model runs in."""
+        return configuration.effective_dtype(self.config, model)
+
+    def directory(self, wildcards: Any) -> str:
+        """Folder with a model's weights."""
+        return str(catalogue.directory(wildcards.model, self.entry(wildcards), RESOURCES))
+
+    def model_files(self, wildcards: Any) -> list[str]:
+        """Files whose change makes a model another model: the inputs of its manifest.
+
+        For a model of the hub the list is only known once it is fetched; its config stands for it.
+        """
+        entry = self.entry(wildcards)
+        folder = Path(self.directory(wildcards))
+        if entry["source"] == "path":
+            catalogue.check(folder)
+            found = [
+                folder / catalogue.CONFIG,
+                *catalogue.weight_files(folder),
+                *catalogue.tokenizer_files(folder),
+            ]
+            return [str(p) for p in found]
+        if entry["source"] == "hub":
+            return [str(folder / "config.json")]
+        return [str(folder / name) for name in EMBEDDED_FILES]
+
+    def corpus(self) -> list[str]:
+        """Files an embedded model is trained and tested on."""
+        patterns = ("facts/*.tsv", "text/train/*.txt", "text/heldout/*.txt")
+        return sorted(str(p) for pattern in patterns for p in (self.home / "resources").glob(pattern))
+
+    def manifest(self, wildcards: Any) -> str:
+        """Manifest of a rule's model."""
+        return str(RESOURCES / "models" / wildcards.model / "manifest.json")
+
+    def spectrum(self, wildcards: Any) -> str:
+        """Spectrum of a rule's model and prompt, in the type the model runs in."""
+        dtype = self.dtype(wildcards.model)
+        return f"results/spectrum/{wildcards.model}/{wildcards.prompt}/{dtype}/spectrum.h5"
+
+    def model_dtype(self, wildcards: Any) -> str:
+        """Type a rule's model runs in."""
+        return self.dtype(wildcards.model)
+
+    def boundary(self, wildcards: Any) -> str:
+        """The boundary artifact whose rays a variant of exp15 takes up."""
+        experiment = {"angles": "exp12", "vectors": "exp13"}[wildcards.variant]
+        names = f"{wildcards.model}/{wildcards.prompt}/{wildcards.arithmetic}"
+        return f"results/{experiment}/{names}/boundary.h5"
+
+    def formats(self, stem: str) -> list[str]:
+        """A figure's files, one for each format of the config."""
+        return [f"{stem}.{suffix}" for suffix in self.config.figures.formats]
+
+    def figures(self, experiment: str) -> dict[str, list[str]]:
+        """Figure files of an experiment by the figure's name."""
+        folder, names = FIGURES[experiment]
+        return {name: self.formats(f"results/{experiment}/{folder}/{name}") for name in names}
+
+    def targets(self) -> list[str]:
+        """Everything ``rule all`` makes: each experiment's summary and figures."""
+        wanted = ["results/spectrum/summary.csv", *(f"results/{name}/summary.csv" for name in FIGURES)]
+        for row in self.rows(dtype=True):
+            wanted += [
+                p.format(**row) for p in self.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum")
+            ]
+        for experiment in FIGURES:
+            more = {"variant": self.config.exp15.variants} if experiment == "exp15" else {}
+            for row in self.rows(arithmetic=True, **more):
+                wanted += [
+                    path.format(**row) for paths in self.figures(experiment).values() for path in paths
+                ]
+        return wanted
+
+    def rows(
+        self, *, dtype: bool = False, arithmetic: bool = False, **more: Iterable[str]
+    ) -> list[dict[str, str]]:
+        """One dictionary of names for each row of a summary: selected models x prompts x what is asked for.
+
+        Args:
+            dtype: Add the type each model runs in.
+            arithmetic: Cross with the selected arithmetics.
+            more: Further names and their values to cross with.
+        """
+        rows = [{"model": m, "prompt": p} for m in self.models for p in self.prompts]
+        if dtype:
+            rows = [{**row, "dtype": self.dtype(row["model"])} for row in rows]
+        axes: dict[str, Iterable[str]] = {"arithmetic": self.arithmetics} if arithmetic else {}
+        for name, values in {**axes, **more}.items():
+            rows = [{**row, name: value} for row in rows for value in values]
+        return rows
+
+
+def files(pattern: str, rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """A file pattern filled in with the names of each row."""
+    return [pattern.format(**row) for row in rows]

@@ -1,0 +1,1 @@
+"""Models: catalogue, loading, anatomy, manifests and the training of the embedded ones."""

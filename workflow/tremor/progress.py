@@ -1,0 +1,95 @@
+"""Progress of long loops: a bar on a terminal, a log line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+LOG_INTERVAL_S = 30.0
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Counts work done.
+
+    Args:
+        total: items in all; None if unknown.
+        description: what is counted, in the plural ("rays").
+
+    Example:
+        with Progress(1000, "rays") as progress:
+            progress.advance(64)
+    """
+
+    def __init__(
+        self, total: int | None, description: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total, self.description, self.done = total, description, 0
+        self._clock = clock
+        self._started = self._reported = clock()
+        self._bar = _terminal_bar(total, description)
+
+    def advance(self, count: int = 1) -> None:
+        """Note that `count` more items are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+            return
+        now = self._clock()
+        if now - self._reported >= LOG_INTERVAL_S:
+            self._reported = now
+            _log.info("%s", self.line(now))
+
+    def line(self, now: float) -> str:
+        """One line: done, total, rate, remaining time."""
+        elapsed = max(now - self._started, 1e-9)
+        rate = self.done / elapsed
+        if self.total is None:
+            return f"{self.description}: {self.done} done, {rate:.3g}/s"
+        left = f"{(self.total - self.done) / rate:.0f} s left" if self.done else "time left unknown"
+        return f"{self.description}: {self.done} of {self.total} done, {rate:.3g}/s, {left}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None and self._reported != self._started:
+            _log.info("%s", self.line(self._clock()))
+
+
+def _terminal_bar(total: int | None, description: str) -> Any:
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:  # log lines tell the same
+        return None
+    return tqdm(total=total, desc=description, leave=False)
+
+
+@overload
+def track(work: int, description: str) -> Iterator[int]: ...
+@overload
+def track(work: Iterable[T], description: str) -> Iterator[T]: ...
+def track(work: Iterable[Any] | int, description: str) -> Iterator[Any]:
+    """Iterate and report progress.
+
+    Args:
+        work: the items, or a number n for 0 .. n-1.
+        description: what is counted, in the plural.
+
+    Yields:
+        The items.
+    """
+    items: Iterable[Any] = range(work) if isinstance(work, int) else work
+    with Progress(len(items) if isinstance(items, Sized) else None, description) as progress:
+        for item in items:
+            yield item
+            progress.advance()
