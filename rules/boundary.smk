@@ -111,6 +111,7 @@ rule exp13:
 rule exp13_figures:
     input:
         data=rules.exp13.output.data,
+        statistics=rules.exp13.output.statistics,
     output:
         **graph.figures("exp13"),
     log:
@@ -208,7 +209,7 @@ rule exp15_summary:
     input:
         statistics=files(
             "results/exp15/{model}/{prompt}/{arithmetic}/{variant}/statistics.json",
-            graph.rows(arithmetic=True, variant=graph.config.exp15.variants),
+            graph.rows(arithmetic=True, more={"variant": graph.config.exp15.variants}),
         ),
     output:
         table="results/exp15/summary.csv",
@@ -220,7 +221,7 @@ rule exp15_summary:
         "../envs/run.yaml"
     params:
         experiment="exp15",
-        rows=graph.rows(arithmetic=True, variant=graph.config.exp15.variants),
+        rows=graph.rows(arithmetic=True, more={"variant": graph.config.exp15.variants}),
         code=graph.code("experiments.summaries"),
     message:
         "Summary of exp15"

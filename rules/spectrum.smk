@@ -32,6 +32,7 @@ rule spectrum:
 rule spectrum_figure:
     input:
         data=rules.spectrum.output.data,
+        statistics=rules.spectrum.output.statistics,
     output:
         spectrum=graph.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum"),
     log:

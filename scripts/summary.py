@@ -5,7 +5,7 @@ from tremor.experiments import summaries
 
 
 def run(inputs, params, outputs):
-    files = inputs.statistics if isinstance(inputs.statistics, list) else [inputs.statistics]
+    files = job.listed(inputs.statistics)
     summaries.gather(
         params.experiment, files, params.rows, output=outputs.table, provenance=job.provenance(inputs, params)
     )

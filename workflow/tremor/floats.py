@@ -203,7 +203,8 @@ def ulp(values: Array, fmt: str) -> npt.NDArray[np.float64]:
     magnitude = np.abs(np.asarray(values, dtype=np.float64))
     _, exponent = np.frexp(magnitude)
     exponent = np.maximum(np.where(magnitude == 0, form.min_exponent, exponent - 1), form.min_exponent)
-    return np.ldexp(np.ones_like(magnitude), exponent - form.precision + 1)
+    spacing: npt.NDArray[np.float64] = np.ldexp(np.ones_like(magnitude), exponent - form.precision + 1)
+    return spacing
 
 
 def nudge(
@@ -225,7 +226,7 @@ def nudge(
         [..., n] in the carrier dtype of ``fmt``.
     """
     if arithmetic == "float64":
-        steps = np.asarray(s, dtype=np.float64)
+        steps: Array = np.asarray(s, dtype=np.float64)
         moved = round_to(x.astype(np.float64) + steps * direction.astype(np.float64), fmt)
     elif arithmetic == "float32":
         with np.errstate(under="ignore"):
@@ -380,7 +381,8 @@ class Staircase:
 
     def peek(self) -> npt.NDArray[np.int64]:
         """[rays] index of each ray's next distinct input; ``end + 1`` where there is none up to s_max."""
-        return self._next.min(axis=1)
+        upcoming: npt.NDArray[np.int64] = self._next.min(axis=1)
+        return upcoming
 
     def inputs(self, rays: Array, index: Array) -> Array:
         """[len(rays), n] the inputs of the given rays at the given step indices."""

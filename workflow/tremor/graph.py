@@ -171,15 +171,15 @@ class Graph:
                 p.format(**row) for p in self.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum")
             ]
         for experiment in FIGURES:
-            more = {"variant": self.config.exp15.variants} if experiment == "exp15" else {}
-            for row in self.rows(arithmetic=True, **more):
+            more: dict[str, Iterable[str]] = {"variant": self.config.exp15.variants} if experiment == "exp15" else {}
+            for row in self.rows(arithmetic=True, more=more):
                 wanted += [
                     path.format(**row) for paths in self.figures(experiment).values() for path in paths
                 ]
         return wanted
 
     def rows(
-        self, *, dtype: bool = False, arithmetic: bool = False, **more: Iterable[str]
+        self, *, dtype: bool = False, arithmetic: bool = False, more: Mapping[str, Iterable[str]] | None = None
     ) -> list[dict[str, str]]:
         """One dictionary of names for each row of a summary: selected models x prompts x what is asked for.
 
@@ -192,7 +192,7 @@ class Graph:
         if dtype:
             rows = [{**row, "dtype": self.dtype(row["model"])} for row in rows]
         axes: dict[str, Iterable[str]] = {"arithmetic": self.arithmetics} if arithmetic else {}
-        for name, values in {**axes, **more}.items():
+        for name, values in {**axes, **(more or {})}.items():
             rows = [{**row, name: value} for row in rows for value in values]
         return rows
 

@@ -143,6 +143,11 @@ def main(run: Run, snakemake: Any) -> None:
             raise
 
 
+def listed(value: Path | list[Path]) -> list[Path]:
+    """A named input or output as a list; Snakemake gives a single file where a list of one was declared."""
+    return value if isinstance(value, list) else [value]
+
+
 def provenance(inputs: Inputs, params: Params) -> dict[str, Any]:
     """What a job's artifacts say of their making: its params, its code, and the digests of its input files.
 
@@ -155,7 +160,7 @@ def provenance(inputs: Inputs, params: Params) -> dict[str, Any]:
     """
     digests = {}
     for value in vars(inputs).values():
-        for path in value if isinstance(value, list) else [value]:
+        for path in listed(value):
             with path.open("rb") as file:
                 digests[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     left_out = (*_RESERVED, "code", "directory", "rows")

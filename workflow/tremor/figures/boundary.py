@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tremor.figures import style
 
@@ -20,7 +21,6 @@ Array = npt.NDArray[Any]
 
 CARDINALS = ((0.0, "+e_1"), (90.0, "+e_2"), (180.0, "-e_1"), (270.0, "-e_2"))
 SPARSE = 60  # up to so many angles each gets a marker
-LABEL = "stability boundary max_s"
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,12 @@ def _marks(axes: Axes, x: Array, y: Array, circle: _Circle, *, extremes: bool = 
             )
 
 
-def _marker(circle: _Circle) -> dict[str, Any]:
-    return {"marker": ".", "markersize": 3} if circle.theta.size <= SPARSE else {}
+def _line(circle: _Circle) -> dict[str, Any]:
+    """Line of the boundary: markers where there are few rays, a thin line where there are many."""
+    look: dict[str, Any] = {"color": style.BLUE, "label": "max_s", "gid": "boundary"}
+    if circle.theta.size <= SPARSE:
+        return {**look, "marker": ".", "markersize": 3, "linewidth": 0.9}
+    return {**look, "linewidth": 0.9 if circle.theta.size < 400 else 0.6}
 
 
 def _round_axes(figure: Figure, circle: _Circle) -> PolarAxes:
@@ -134,24 +138,26 @@ def _round_axes(figure: Figure, circle: _Circle) -> PolarAxes:
     axes.set_axisbelow(True)
     axes.spines["polar"].set_visible(True)
     axes.spines["polar"].set_color(style.GREY)
-    exponent = 0
+    top = float(circle.max_s.max()) or 1.0
     if circle.logarithmic:
+        centre = np.floor(np.log10(style.positive(circle.max_s, circle.first).min() / 1.5))
+        exponent, kind = 0, f"log radius, $10^{{{centre:.0f}}}$ at the centre"
         axes.set_rscale("log")
-        low = 10.0 ** np.floor(np.log10(style.positive(circle.max_s, circle.first).min()))
-        axes.set_rlim(low / 2, circle.max_s.max() * 1.25)
-        kind = "log radius"
+        axes.set_rlim(10.0**centre, top * 1.25)
+        powers = np.arange(centre + 1, np.floor(np.log10(top * 1.25)) + 1)
+        ticks = {10.0**power: f"$10^{{{power:.0f}}}$" for power in powers}
     else:
-        top = float(circle.max_s.max()) or 1.0
+        exponent, kind = style.exponent_of(top), "radius"
         axes.set_rlim(0.0, top * 1.12)
-        exponent = style.exponent_of(top)
-        axes.yaxis.get_major_locator().base.set_params(nbins=4)  # type: ignore[attr-defined]
-        style.scale_ticks(axes.yaxis, exponent)
-        kind = "radius"
-    axes.tick_params(axis="y", labelsize=6, labelcolor=style.INK)
-    axes.set_rlabel_position(_quiet_angle(circle))
-    axes.set_xlabel(
-        style.label(f"{kind}: {LABEL}", f"{style.ALONG}, {style.EMBEDDING_UNITS}", exponent=exponent, wrap=True)
-    )
+        places = MaxNLocator(4).tick_values(0.0, top * 1.12)
+        ticks = {r: f"{r / 10.0**exponent:.6g}" for r in places if 0 < r <= top * 1.12}
+    axes.set_yticks(list(ticks), labels=[""] * len(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    for radius, text in ticks.items():  # written by hand: tick labels would lie under the curve
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+        place = (np.radians(_quiet_angle(circle)), radius)
+        axes.annotate(text, place, ha="center", va="center", fontsize=6, bbox=box, zorder=5)
+    axes.set_xlabel(style.label(f"{kind}: {style.STEP}", style.STEP_UNITS, exponent=exponent, wrap=True))
     return axes
 
 
@@ -170,9 +176,7 @@ def _draw_round(axes: PolarAxes, circle: _Circle, *, fill: bool) -> None:
     radius = np.maximum(circle.max_s, axes.get_rmin())  # a boundary of 0 is the centre, also on a log radius
     if fill and circle.theta.size > 2:
         axes.fill(turn, _closed(radius), color=style.SKY, alpha=0.3, linewidth=0)
-    axes.plot(
-        turn, _closed(radius), color=style.BLUE, linewidth=0.9, label="max_s", gid="boundary", **_marker(circle)
-    )
+    axes.plot(turn, _closed(radius), **_line(circle))
     if np.isfinite(circle.first).any():
         axes.plot(
             turn,
@@ -216,13 +220,14 @@ def radar(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     axes = _round_axes(figure, circle)
     _draw_round(axes, circle, fill=False)
     labels = []
-    nearest = []
+    nearest: list[int] = []
+    exponent = style.exponent_of(float(circle.max_s.max()))
     for angle, name in CARDINALS:
         gap = np.abs((circle.degrees - angle + 180.0) % 360.0 - 180.0)  # circular: 359.9 degrees is near 0
         nearest.append(int(np.argmin(gap)))
         bound = r"$\geq$ " if circle.censored[nearest[-1]] else ""
-        where = "" if gap[nearest[-1]] < 0.05 else f" at {circle.degrees[nearest[-1]]:.4g}°"
-        labels.append(f"${name}$\n{bound}{style.number(circle.max_s[nearest[-1]])}{where}")
+        where = "" if gap[nearest[-1]] < 0.05 else f"\nat {circle.degrees[nearest[-1]]:.4g}°"
+        labels.append(f"${name}$\n{bound}{circle.max_s[nearest[-1]] / 10.0**exponent:.3g}{where}")
     axes.set_thetagrids([angle for angle, _ in CARDINALS], labels)
     for tick, (angle, _) in zip(axes.get_xticklabels(), CARDINALS, strict=True):
         tick.set_horizontalalignment({0.0: "left", 180.0: "right"}.get(angle, "center"))
@@ -233,7 +238,7 @@ def radar(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         marker="o",
         markersize=4,
         color=style.INK,
-        label=r"nearest $\pm e_1$, $\pm e_2$",
+        label=style.label(r"nearest to $\pm e_1$, $\pm e_2$: values", "", exponent=exponent),
         gid="cardinal",
         clip_on=False,
     )
@@ -277,9 +282,7 @@ def cartesian(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         exponent = style.exponent_of(top)
         axes.set_ylim(0.0, 1.1 * top)
         style.scale_ticks(axes.yaxis, exponent)
-    axes.plot(
-        circle.degrees, shown, color=style.BLUE, linewidth=0.8, label="max_s", gid="boundary", **_marker(circle)
-    )
+    axes.plot(circle.degrees, shown, **_line(circle))
     if np.isfinite(circle.first).any():
         axes.plot(
             circle.degrees, circle.first, color=style.INK, linewidth=0.5, gid="first_breakpoint",
@@ -297,8 +300,7 @@ def cartesian(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     axes.set_xlim(0, 360)
     axes.set_xticks(range(0, 361, 45))
     axes.set_xlabel(style.label(r"direction $\theta$ in the plane of $e_1$, $e_2$", "degrees"))
-    unit = f"{style.ALONG},\n{style.EMBEDDING_UNITS}"
-    axes.set_ylabel(style.label(LABEL, unit, exponent=exponent, wrap=True))
+    axes.set_ylabel(style.label(style.STEP, style.STEP_UNITS, exponent=exponent, wrap=True))
     style.set_title(figure, title)
     style.outside_legend(figure, axes, columns=3)
     return figure
@@ -316,11 +318,11 @@ def plane(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     x, y = circle.max_s * np.cos(circle.theta), circle.max_s * np.sin(circle.theta)
     reach = 1.3 * (float(circle.max_s.max()) or 1.0)
     exponent = style.exponent_of(reach / 1.3)
-    figure = style.new_figure(width="page", height=3.9)
+    figure = style.new_figure(width="page", height=3.65)
     left, right = figure.subplots(1, 2)
     if circle.theta.size > 2:
         left.fill(x, y, color=style.SKY, alpha=0.3, linewidth=0)
-    left.plot(_closed(x), _closed(y), color=style.BLUE, linewidth=0.9, label="max_s", gid="boundary", **_marker(circle))
+    left.plot(_closed(x), _closed(y), **_line(circle))
     if np.isfinite(circle.first).any():
         fx, fy = circle.first * np.cos(circle.theta), circle.first * np.sin(circle.theta)
         left.plot(
@@ -334,14 +336,10 @@ def plane(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         linewidths=0, zorder=3,
     )  # fmt: skip
     for angle, name in CARDINALS:
-        tip = (1.16 * reach / 1.3 * np.cos(np.radians(angle)), 1.16 * reach / 1.3 * np.sin(np.radians(angle)))
-        right.annotate(
-            "", tip, (0.0, 0.0), arrowprops={"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8, "shrinkB": 0}
-        )
-        right.annotate(
-            f"${name}$", tip, xytext=(4 * np.cos(np.radians(angle + 90)) + 3, 6 * np.sin(np.radians(angle + 90)) + 3),
-            textcoords="offset points", fontsize=7,
-        )  # fmt: skip
+        along = reach * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+        arrow = {"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+        right.annotate("", tuple(0.8 * along), (0.0, 0.0), arrowprops=arrow)
+        right.annotate(f"${name}$", tuple(0.87 * along), ha="center", va="center", fontsize=7)
     bar = figure.colorbar(points, ax=right, ticks=[0, 90, 180, 270, 360], shrink=0.8, pad=0.02)
     bar.set_label(style.label(r"$\theta$", "degrees"))
     bar.outline.set_visible(False)  # type: ignore[operator]

@@ -75,7 +75,8 @@ def save(
             raise ConfigError(f"cannot save a figure as {path}: choose png or pdf in figures.formats")
     origin = short_provenance(provenance)
     with style.look():
-        figure.draw_without_rendering()
+        for _ in range(2):  # text beside round axes only settles in the second pass
+            figure.draw_without_rendering()
         engine = figure.get_layout_engine()
         figure.set_layout_engine("none")
         try:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 Width = Literal["column", "page"]
@@ -28,7 +29,8 @@ CYCLE = LinearSegmentedColormap.from_list("tremor_cycle", [BLUE, GREEN, ORANGE, 
 
 EMBEDDING_UNITS = "embedding units"
 HIDDEN_UNITS = "hidden-state units"
-ALONG = "step along a unit direction"
+STEP = "largest stable step max_s"
+STEP_UNITS = "embedding units along a unit direction"
 
 _LOOK: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -96,7 +98,7 @@ def new_figure(*, width: Width = "column", height: float = 2.6) -> Figure:
         height: Inches.
     """
     figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr,call-arg]
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)  # type: ignore[union-attr,call-arg]
     return figure
 
 
@@ -133,7 +135,11 @@ def exponent_of(largest: float) -> int:
 
 def scale_ticks(axis: Axis, exponent: int) -> None:
     """Show tick labels divided by 10**exponent; the data stay as they are."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.6g}"))
+
+    def text(value: float, _: int | None) -> str:
+        return f"{value / 10.0**exponent + 0.0:.6g}".replace("-", "\N{MINUS SIGN}")
+
+    axis.set_major_formatter(FuncFormatter(text))
 
 
 def decades(*arrays: npt.ArrayLike) -> float:
@@ -175,8 +181,31 @@ def set_title(figure: Figure, title: str | None) -> None:
         figure.suptitle(title, fontsize=8)
 
 
-def outside_legend(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
-    """Put the legend of some axes below the figure, where it hides no data."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+def outside_legend(figure: Figure, *axes: Axes, columns: int = 2, title: str | None = None) -> None:
+    """Put one legend for some axes below the figure, where it hides no data; entries of equal text once.
+
+    Args:
+        figure: The figure.
+        axes: Where the entries come from, in order.
+        columns: Of the legend.
+        title: A line above the entries.
+    """
+    entries: dict[str, Any] = {}
+    for source in axes:
+        for handle, text in zip(*source.get_legend_handles_labels(), strict=True):
+            entries.setdefault(text, handle)
+    if not entries:
+        return
+    legend = figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, title=title
+    )
+    for shown in legend.legend_handles:
+        if isinstance(shown, Line2D):  # dots and hairlines of the data are too small to tell their colour
+            shown.set_markersize(max(shown.get_markersize(), 3.5))
+            shown.set_linewidth(max(shown.get_linewidth(), 1.0))
+            shown.set_alpha(1.0)
+
+
+def rank_limits(count: int) -> tuple[float, float]:
+    """Limits of an axis of ranks 1 ... count, which leave out a tick at 0."""
+    return 1.0 - min(0.9, 0.03 * count), count + max(0.5, 0.02 * count)

@@ -49,7 +49,8 @@ class LastPositionMap:
         model = self.loaded.anatomy.base
         arguments: dict[str, Any] = {"inputs_embeds": rows[:, None], **prefix.arguments()}
         if self.tap == "final":
-            return model(**arguments).last_hidden_state[:, -1]
+            final: torch.Tensor = model(**arguments).last_hidden_state[:, -1]
+            return final
         with self.loaded.anatomy.record((self.tap,), detach=False) as record:
             model(**arguments)
         return record[self.tap][:, -1]

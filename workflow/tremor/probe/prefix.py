@@ -6,10 +6,11 @@ computed once; each evaluation then runs one position a row against them, T time
 
 import copy
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 
 from tremor.errors import ModelError
@@ -17,6 +18,9 @@ from tremor.errors import ModelError
 
 class FrozenLayer(DynamicLayer):
     """Keys and values of the prefix with one free slot at the end, written in place: no copy per evaluation."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: int) -> None:
         super().__init__()
@@ -38,6 +42,7 @@ class FrozenLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the prefix and of the new position, for every row."""
         if torch.is_grad_enabled():  # autograd needs the parts unmodified until the backward pass
             return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
         self._key_buffer[..., self._length :, :] = key_states
@@ -45,6 +50,7 @@ class FrozenLayer(DynamicLayer):
         return self._key_buffer, self._value_buffer
 
     def get_seq_length(self) -> int:
+        """Positions of the prefix."""
         return int(self._length)
 
 
@@ -54,22 +60,24 @@ class FrozenState(torch.Tensor):
     One position is run after the prefix, so nobody reads what was written; and autograd needs the old values.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
-    def copy_(self, src: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:  # type: ignore[override]
+    def copy_(self, src: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+        """Ignore the write."""
         return self
 
 
 def _expanded(layer: Any, rows: int) -> Any:
     """A cache layer of ``rows`` equal rows, made from one of a single row."""
     if type(layer) is DynamicLayer:
-        return FrozenLayer(layer.keys, layer.values, rows)
-    wide = copy.copy(layer)
+        return FrozenLayer(cast(torch.Tensor, layer.keys), cast(torch.Tensor, layer.values), rows)
+    wide: Any = copy.copy(layer)
     if isinstance(
         layer, DynamicLayer
     ):  # sliding windows and the like: their own update concatenates, never writes
-        wide.keys = layer.keys.expand(rows, *layer.keys.shape[1:])
-        wide.values = layer.values.expand(rows, *layer.values.shape[1:])
+        for name in ("keys", "values"):
+            state = getattr(layer, name)
+            setattr(wide, name, state.expand(rows, *state.shape[1:]))
     if isinstance(layer, LinearAttentionCacheLayerMixin):
         wide.conv_states = {k: _frozen(v, rows) for k, v in layer.conv_states.items()}
         wide.recurrent_states = {k: _frozen(v, rows) for k, v in layer.recurrent_states.items()}
@@ -119,7 +127,7 @@ class Prefix:
                 f"{type(base).__name__} takes neither past_key_values nor cache_params, so it cannot continue a "
                 "frozen prefix; set probe.mode: reference"
             )
-        cache = DynamicCache(config=base.config)
+        cache = DynamicCache(config=cast(PreTrainedConfig, base.config))
         with torch.no_grad():
             base(inputs_embeds=embeddings[None], use_cache=True, **{self.argument: cache})
         if not any(_remembers(layer) for layer in cache.layers):
