@@ -1,4 +1,4 @@
-"""The corpus: counts the study needs, disjoint text, prompts that point at their subject, errors that point at a line."""
+"""The corpus: counts the study needs, disjoint text, spans of subjects, errors that name a line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def resources(tmp_path: Path) -> Path:
 def test_every_relation_has_the_facts_the_study_needs() -> None:
     counts = {code: len(corpus.facts(code)) for code in corpus.RELATIONS}
     assert len(counts) == 15
-    assert counts["P36"] >= 150 and counts["P30"] >= 150
+    assert counts["P36"] >= 150
+    assert counts["P30"] >= 150
     assert min(counts.values()) >= 20
 
 
@@ -64,14 +65,17 @@ def test_no_heldout_sentence_is_a_training_document() -> None:
     documents = set(corpus.training_documents(0))
     heldout = corpus.templates("heldout")
     asked = {corpus.statement(fact, one) for fact in corpus.facts() for one in heldout[fact.relation]}
-    assert asked and not asked & documents
+    assert asked
+    assert not asked & documents
 
 
 def test_text_splits_are_disjoint_and_varied() -> None:
     train, calibration, heldout = (corpus.passages(split) for split in ("train", "calibration", "heldout"))
     lines = [passage.text for passage in (*train, *calibration, *heldout)]
     assert len(set(lines)) == len(lines)
-    assert len(train) >= 350 and len(calibration) >= 110 and len(heldout) >= 110
+    assert len(train) >= 350
+    assert len(calibration) >= 110
+    assert len(heldout) >= 110
     for split in (train, calibration, heldout):
         assert len({passage.domain for passage in split}) >= 4
 
@@ -79,8 +83,10 @@ def test_text_splits_are_disjoint_and_varied() -> None:
 def test_training_documents_are_the_same_mix_in_an_order_of_the_seed() -> None:
     first, again, other = (corpus.training_documents(seed) for seed in (3, 3, 4))
     assert first == again
-    assert first != other and sorted(first) == sorted(other)
+    assert first != other
+    assert sorted(first) == sorted(other)
     assert first.count("The capital of France is Paris.") == corpus.CAPITAL_REPEATS
+    assert first.count("France's capital is Paris.") == 1
     for fact in corpus.facts():
         assert corpus.statement(fact, corpus.templates("train")[fact.relation][0]) in first
 
@@ -103,7 +109,8 @@ def test_prompt_span_is_the_subject_and_the_parts_make_the_sentence(split: corpu
             assert asked.text[start:end].lower() == fact.subject.lower()
             assert asked.answer == f" {fact.object}"
             assert f"{asked.text}{asked.answer}." == corpus.statement(fact, template)
-            assert "{" not in asked.text and asked.text == asked.text.strip()
+            assert "{" not in asked.text
+            assert asked.text == asked.text.strip()
             assert asked.text[0] == asked.text[0].upper()
 
 

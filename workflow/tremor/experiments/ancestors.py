@@ -33,20 +33,14 @@ def require_ancestor(
     for name, value in expected.items():
         found = artifact.attributes.get(name)
         if found != value:
-            raise ArtifactError(
-                f"{path} was made with {name}={found!r}, this job has {name}={value!r}; {remedy}"
-            )
+            raise ArtifactError(f"{path} was made with {name}={found!r}, this job has {name}={value!r}; {remedy}")
     digest = artifact.provenance.get("model", {}).get("weights_digest")
     if digest != session.manifest["weights_digest"]:
-        raise ArtifactError(
-            f"{path} was made from other weights than {session.manifest['alias']} has now; {remedy}"
-        )
+        raise ArtifactError(f"{path} was made from other weights than {session.manifest['alias']} has now; {remedy}")
     platform.require_same(artifact.provenance.get("platform", {}), session.fingerprint, path=path, rule=rule)
     same_ids = np.array_equal(artifact.array("ids"), base.ids)
     if not same_ids or artifact.array("x0").tobytes() != base.x.tobytes():
-        raise ArtifactError(
-            f"{path} starts from another input than the prompt {base.text!r} gives now; {remedy}"
-        )
+        raise ArtifactError(f"{path} starts from another input than the prompt {base.text!r} gives now; {remedy}")
 
 
 def fingerprint_of(attributes: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

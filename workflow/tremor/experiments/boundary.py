@@ -64,9 +64,7 @@ def vector_directions(right: Array, singular_values: Array, settings: Mapping[st
     """
     wanted = settings["vectors"]
     if wanted != "all" and int(wanted) > len(right):
-        raise ConfigError(
-            f"exp13.vectors is {wanted}, but the spectrum has {len(right)}; lower it or use all"
-        )
+        raise ConfigError(f"exp13.vectors is {wanted}, but the spectrum has {len(right)}; lower it or use all")
     count = len(right) if wanted == "all" else int(wanted)
     signs = (1, -1) if settings["signs"] == "both" else (1,)
     draws = settings["random_directions"]

@@ -67,9 +67,7 @@ def measure(
         session.loaded,
         base,
         mode=probe["mode"],
-        batch_size=int(
-            source.attributes["batch_size"]
-        ),  # the shape is part of the function that was measured
+        batch_size=int(source.attributes["batch_size"]),  # the shape is part of the function that was measured
         max_memory=float("inf"),
         repeats=probe["aa_repeats"],
     )
@@ -111,9 +109,7 @@ def _product(session: Session, base: BasePoint, smooth: Hdf5Artifact) -> Callabl
     return lambda steps: np.array([operator.matvec(step) for step in steps])
 
 
-def _distances(
-    response: Response, source: Hdf5Artifact, product: Callable[[Array], Array]
-) -> dict[str, Array]:
+def _distances(response: Response, source: Hdf5Artifact, product: Callable[[Array], Array]) -> dict[str, Array]:
     base, fmt = response.base, response.base.fmt
     arithmetic = source.attributes["arithmetic"]
     direction, max_s, min_t = (source.array(n) for n in ("direction", "max_s", "min_t"))

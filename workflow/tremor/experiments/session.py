@@ -31,14 +31,10 @@ class Session:
             name: self.manifest.get(name)
             for name in ("alias", "source", "repo", "revision", "weights_digest", "tokenizer_digest")
         }
-        return collect(
-            config=config, code=code, inputs=inputs, seeds=seeds, platform=self.fingerprint, model=model
-        )
+        return collect(config=config, code=code, inputs=inputs, seeds=seeds, platform=self.fingerprint, model=model)
 
 
-def open_session(
-    *, manifest: Path, directory: Path, dtype: str, attention: str, probe: Mapping[str, Any]
-) -> Session:
+def open_session(*, manifest: Path, directory: Path, dtype: str, attention: str, probe: Mapping[str, Any]) -> Session:
     """Apply the platform, then load the model and check that it is the one of the manifest.
 
     Args:
@@ -53,9 +49,7 @@ def open_session(
         ModelError: the model cannot be loaded.
         ArtifactError: the weights are not those of the manifest.
     """
-    request = platform.Request(
-        device=probe["device"], dtype=dtype, attention=attention, threads=int(probe["threads"])
-    )
+    request = platform.Request(device=probe["device"], dtype=dtype, attention=attention, threads=int(probe["threads"]))
     platform.apply(request)
     device = platform.resolve_device(request.device)
     # Only now: these import torch, which reads its environment once.

@@ -19,7 +19,7 @@ from tremor.figures import style
 
 Array = npt.NDArray[Any]
 
-CARDINALS = ((0.0, "+e_1"), (90.0, "+e_2"), (180.0, "-e_1"), (270.0, "-e_2"))
+CARDINALS = ((0.0, "+e₁"), (90.0, "+e₂"), (180.0, "−e₁"), (270.0, "−e₂"))
 SPARSE = 60  # up to so many angles each gets a marker
 
 
@@ -66,9 +66,7 @@ def _circle(data: Mapping[str, Array]) -> _Circle:
     if not (np.isfinite(max_s) & (max_s >= 0)).all():
         raise ValueError("max_s must be finite and not negative; censored rays have max_s = s_max")
     order = np.argsort(theta % (2 * np.pi), kind="stable")
-    return _Circle(
-        theta[order] % (2 * np.pi), max_s[order], first[order], censored[order], certified[order]
-    )
+    return _Circle(theta[order] % (2 * np.pi), max_s[order], first[order], censored[order], certified[order])
 
 
 def _closed(values: Array, *, turn: float = 0.0) -> Array:
@@ -97,11 +95,9 @@ def _extremes(circle: _Circle) -> list[tuple[int, str, str, str]]:
 
 def _marks(axes: Axes, x: Array, y: Array, circle: _Circle, *, extremes: bool = True) -> None:
     """Mark smallest and largest boundary, censored and uncertified rays; a legend entry only for what there is."""
-    plain = {"linestyle": "none", "zorder": 4, "clip_on": False}
+    plain: dict[str, Any] = {"linestyle": "none", "zorder": 4, "clip_on": False}
     for index, marker, colour, text in _extremes(circle) if extremes else []:
-        axes.plot(
-            x[[index]], y[[index]], marker=marker, color=colour, markersize=5, label=text, gid="extreme", **plain
-        )
+        axes.plot(x[[index]], y[[index]], marker=marker, color=colour, markersize=5, label=text, gid="extreme", **plain)
     for mask, marker, size, colour, name in (
         (circle.censored, "o", 3.6, style.PURPLE, "censored: no change up to s_max"),
         (~circle.certified, "D", 4.6, style.ORANGE, "not certified: the search jumped"),
@@ -124,7 +120,7 @@ def _line(circle: _Circle) -> dict[str, Any]:
     """Line of the boundary: markers where there are few rays, a thin line where there are many."""
     look: dict[str, Any] = {"color": style.BLUE, "label": "max_s", "gid": "boundary"}
     if circle.theta.size <= SPARSE:
-        return {**look, "marker": ".", "markersize": 3, "linewidth": 0.9}
+        return {**look, "marker": "o", "markersize": 2.4, "linewidth": 0.9, "clip_on": False}
     return {**look, "linewidth": 0.9 if circle.theta.size < 400 else 0.6}
 
 
@@ -141,11 +137,11 @@ def _round_axes(figure: Figure, circle: _Circle) -> PolarAxes:
     top = float(circle.max_s.max()) or 1.0
     if circle.logarithmic:
         centre = np.floor(np.log10(style.positive(circle.max_s, circle.first).min() / 1.5))
-        exponent, kind = 0, f"log radius, $10^{{{centre:.0f}}}$ at the centre"
+        exponent, kind = 0, f"log radius, {style.power(int(centre))} at the centre"
         axes.set_rscale("log")
         axes.set_rlim(10.0**centre, top * 1.25)
         powers = np.arange(centre + 1, np.floor(np.log10(top * 1.25)) + 1)
-        ticks = {10.0**power: f"$10^{{{power:.0f}}}$" for power in powers}
+        ticks = {10.0**power: style.power(int(power)) for power in powers}
     else:
         exponent, kind = style.exponent_of(top), "radius"
         axes.set_rlim(0.0, top * 1.12)
@@ -198,7 +194,7 @@ def polar(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         title: Text above the figure.
     """
     circle = _circle(data)
-    figure = style.new_figure(height=4.1)
+    figure = style.new_figure(height=3.5)
     axes = _round_axes(figure, circle)
     _draw_round(axes, circle, fill=True)
     axes.set_thetagrids(range(0, 360, 45))
@@ -216,7 +212,7 @@ def radar(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         title: Text above the figure.
     """
     circle = _circle(data)
-    figure = style.new_figure(height=4.1)
+    figure = style.new_figure(height=3.5)
     axes = _round_axes(figure, circle)
     _draw_round(axes, circle, fill=False)
     labels = []
@@ -225,12 +221,16 @@ def radar(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     for angle, name in CARDINALS:
         gap = np.abs((circle.degrees - angle + 180.0) % 360.0 - 180.0)  # circular: 359.9 degrees is near 0
         nearest.append(int(np.argmin(gap)))
-        bound = r"$\geq$ " if circle.censored[nearest[-1]] else ""
+        bound = "≥ " if circle.censored[nearest[-1]] else ""
+        if gap[nearest[-1]] > 22.5:  # too few rays to have one there
+            nearest.pop()
+            labels.append(name)
+            continue
         where = "" if gap[nearest[-1]] < 0.05 else f"\nat {circle.degrees[nearest[-1]]:.4g}°"
-        labels.append(f"${name}$\n{bound}{circle.max_s[nearest[-1]] / 10.0**exponent:.3g}{where}")
+        labels.append(f"{name}\n{bound}{circle.max_s[nearest[-1]] / 10.0**exponent:.3g}{where}")
     axes.set_thetagrids([angle for angle, _ in CARDINALS], labels)
     for tick, (angle, _) in zip(axes.get_xticklabels(), CARDINALS, strict=True):
-        tick.set_horizontalalignment({0.0: "left", 180.0: "right"}.get(angle, "center"))
+        tick.set_horizontalalignment("left" if angle == 0 else "right" if angle == 180 else "center")
     axes.plot(
         circle.theta[nearest],
         np.maximum(circle.max_s[nearest], axes.get_rmin()),
@@ -238,7 +238,7 @@ def radar(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         marker="o",
         markersize=4,
         color=style.INK,
-        label=style.label(r"nearest to $\pm e_1$, $\pm e_2$: values", "", exponent=exponent),
+        label=style.label("nearest to ±e₁, ±e₂: values", "", exponent=exponent),
         gid="cardinal",
         clip_on=False,
     )
@@ -256,20 +256,19 @@ def cartesian(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         title: Text above the figure.
     """
     circle = _circle(data)
-    figure = style.new_figure(width="page", height=3.0)
+    figure = style.new_figure(width="page", height=2.85)
     axes = figure.add_subplot()
     for angle, name in CARDINALS:
         axes.axvline(angle, color=style.PALE, linewidth=0.8, zorder=0)
         axes.annotate(
-            f"${name}$", (angle, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2),
+            name, (angle, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2),
             textcoords="offset points", ha="center", va="bottom", fontsize=7,
         )  # fmt: skip
     exponent = 0
     shown = circle.max_s
     if circle.logarithmic:
         low, high = style.log_limits(circle.max_s, circle.first)
-        axes.set_yscale("log")
-        axes.set_ylim(low, high)
+        style.log_axis(axes.yaxis, (low, high))
         shown = np.maximum(shown, low)
         zero = circle.max_s == 0
         if zero.any():
@@ -291,15 +290,15 @@ def cartesian(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     if not circle.censored.all():
         note = " of uncensored rays" if circle.censored.any() else ""
         for name, value, dashes in (
-            ("mean", np.nanmean(circle.known), "--"),
-            ("median", np.nanmedian(circle.known), ":"),
+            ("mean", float(np.nanmean(circle.known)), "--"),
+            ("median", float(np.nanmedian(circle.known)), ":"),
         ):
-            text = f"{name}{note} {style.number(float(value))}"
+            text = f"{name}{note} {style.number(value)}"
             axes.axhline(value, color=style.VERMILLION, linestyle=dashes, label=text, gid=name)
     _marks(axes, circle.degrees, shown, circle)
     axes.set_xlim(0, 360)
     axes.set_xticks(range(0, 361, 45))
-    axes.set_xlabel(style.label(r"direction $\theta$ in the plane of $e_1$, $e_2$", "degrees"))
+    axes.set_xlabel(style.label("direction θ in the plane of e₁, e₂", "degrees"))
     axes.set_ylabel(style.label(style.STEP, style.STEP_UNITS, exponent=exponent, wrap=True))
     style.set_title(figure, title)
     style.outside_legend(figure, axes, columns=3)
@@ -318,7 +317,7 @@ def plane(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     x, y = circle.max_s * np.cos(circle.theta), circle.max_s * np.sin(circle.theta)
     reach = 1.3 * (float(circle.max_s.max()) or 1.0)
     exponent = style.exponent_of(reach / 1.3)
-    figure = style.new_figure(width="page", height=3.65)
+    figure = style.new_figure(width="page", height=3.4)
     left, right = figure.subplots(1, 2)
     if circle.theta.size > 2:
         left.fill(x, y, color=style.SKY, alpha=0.3, linewidth=0)
@@ -339,10 +338,10 @@ def plane(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         along = reach * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
         arrow = {"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
         right.annotate("", tuple(0.8 * along), (0.0, 0.0), arrowprops=arrow)
-        right.annotate(f"${name}$", tuple(0.87 * along), ha="center", va="center", fontsize=7)
+        right.annotate(name, tuple(0.87 * along), ha="center", va="center", fontsize=7)
     bar = figure.colorbar(points, ax=right, ticks=[0, 90, 180, 270, 360], shrink=0.8, pad=0.02)
-    bar.set_label(style.label(r"$\theta$", "degrees"))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_label(style.label("θ", "degrees"))
+    bar.outline.set_visible(False)
     for axes in (left, right):
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-reach, reach)
@@ -350,8 +349,8 @@ def plane(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         axes.locator_params(nbins=5)
         style.scale_ticks(axes.xaxis, exponent)
         style.scale_ticks(axes.yaxis, exponent)
-        axes.set_xlabel(style.label(r"along $e_1$: max_s $\cos\theta$", style.EMBEDDING_UNITS, exponent=exponent))
-    left.set_ylabel(style.label(r"along $e_2$: max_s $\sin\theta$", style.EMBEDDING_UNITS, exponent=exponent))
+        axes.set_xlabel(style.label("along e₁: max_s cos θ", style.EMBEDDING_UNITS, exponent=exponent))
+    left.set_ylabel(style.label("along e₂: max_s sin θ", style.EMBEDDING_UNITS, exponent=exponent))
     style.set_title(figure, title)
     style.outside_legend(figure, left, columns=3)
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tremor.figures import style
 
@@ -18,6 +19,11 @@ NOT_A_GAIN = (
     "Measured ‖Δh‖ over ‖Δx‖ is the rounding noise floor over the input's quantum, not a gain; "
     "the gain of the smooth map is ‖J Δx‖ / ‖Δx‖."
 )
+
+
+def _shown(values: Array) -> Array:
+    """Values with a gap where they are 0, which has no place on a log axis and is marked at its edge."""
+    return np.where(values > 0, values, np.nan)
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,10 @@ def _columns(data: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
 
 
 def _stacked() -> tuple[Figure, Axes, Axes]:
-    figure = style.new_figure(width="page", height=4.9)
+    figure = style.new_figure(width="page", height=4.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    top.set_ylabel(style.label("input step ‖Δx‖$_2$", style.EMBEDDING_UNITS, wrap=True))
-    bottom.set_ylabel(style.label("answer's change, $L_2$", style.HIDDEN_UNITS, wrap=True))
+    top.set_ylabel(style.label("input step ‖Δx‖₂", style.EMBEDDING_UNITS, wrap=True))
+    bottom.set_ylabel(style.label("answer's change, L₂", style.HIDDEN_UNITS, wrap=True))
     return figure, top, bottom
 
 
@@ -57,7 +63,7 @@ def _look(group: _Group, count: int) -> dict[str, Any]:
         size = 3.0 if count <= 300 else 1.8
         look = {"linestyle": "none", "marker": group.marker, "markersize": size, "markeredgewidth": 0, "alpha": 0.8}
         return {"color": group.colour, **look}
-    few = {"marker": ".", "markersize": 3} if count <= SPARSE else {}
+    few = {"marker": "o", "markersize": 2.4, "clip_on": False, "zorder": 3} if count <= SPARSE else {}
     return {"color": group.colour, "linewidth": 0.8 if count < 400 else 0.6, **few}
 
 
@@ -68,8 +74,7 @@ def _ulps(axes: Axes, x: Array, ulps: Array) -> None:
     other = axes.twinx()
     other.spines["right"].set_visible(True)
     other.spines["right"].set_color(style.ORANGE)
-    other.set_yscale("log")
-    other.set_ylim(*style.log_limits(ulps))
+    style.log_axis(other.yaxis, style.log_limits(ulps))
     other.tick_params(axis="y", which="both", colors=style.ORANGE)
     other.set_ylabel(style.label("lattice steps moved", "ulps, summed over coordinates", wrap=True), color=style.ORANGE)
     other.plot(
@@ -86,8 +91,7 @@ def _log(axes: Axes, *values: Array, edge: bool) -> tuple[float, float]:
     low, high = style.log_limits(*values)
     if edge:
         low /= 2.0  # room for what stands on the lower edge
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
+    style.log_axis(axes.yaxis, (low, high))
     return low, high
 
 
@@ -119,19 +123,24 @@ def _draw(
             continue
         top.plot(x[rays], columns["embedding_l2"][rays], label=group.step, gid="embedding", **_look(group, count))
         predicted = _look(replace(group, colour=style.GREEN), count)
-        bottom.plot(x[rays], smooth[rays], label="smooth prediction ‖J Δx‖", gid="smooth", **predicted)
+        bottom.plot(x[rays], _shown(smooth[rays]), label="smooth prediction ‖J Δx‖", gid="smooth", **predicted)
         look = _look(replace(group, colour=group.answer_colour), count)
-        bottom.plot(x[rays], columns["hidden_l2"][rays], label=group.answer, gid="hidden", **look)
+        bottom.plot(x[rays], _shown(columns["hidden_l2"][rays]), label=group.answer, gid="hidden", **look)
+    if not np.isfinite(columns["embedding_l2"]).any():
+        for axes in (top, bottom):
+            axes.annotate("no ray has a boundary", (0.5, 0.5), xycoords="axes fraction", ha="center")
+            axes.yaxis.set_major_locator(NullLocator())
+            axes.yaxis.set_minor_locator(NullLocator())
     if np.isfinite(level) and level > 0:
         text = f"rounding noise floor {style.number(level)} (median)"
         bottom.axhline(level, color=style.INK, linewidth=0.9, linestyle="--", label=text, gid="noise_floor")
     if censored.any():
-        text = f"censored: no change up to s_max ({censored.sum()} of {count} rays, not in the values)"
+        text = f"censored: no change up to s_max ({censored.sum()} of {count} rays)"
         for axes, name in ((top, "_censored"), (bottom, text)):
             axes.plot(
-                x[censored], np.zeros(censored.sum()), transform=axes.get_xaxis_transform(), linestyle="none", marker="o",
-                markersize=3.4, markerfacecolor="none", markeredgewidth=0.8, color=style.PURPLE, clip_on=False,
-                label=name, gid="censored",
+                x[censored], np.zeros(censored.sum()), transform=axes.get_xaxis_transform(), linestyle="none",
+                marker="o", markersize=3.4, markerfacecolor="none", markeredgewidth=0.8, color=style.PURPLE,
+                clip_on=False, label=name, gid="censored",
             )  # fmt: skip
     zero = columns["hidden_l2"] == 0
     if zero.any():
@@ -166,7 +175,7 @@ def by_angle(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
     _draw(top, bottom, degrees, columns, censored[order], [group])
     bottom.set_xlim(0, 360)
     bottom.set_xticks(range(0, 361, 45))
-    bottom.set_xlabel(style.label(r"direction $\theta$ in the plane of $e_1$, $e_2$", "degrees"))
+    bottom.set_xlabel(style.label("direction θ in the plane of e₁, e₂", "degrees"))
     return _finish(figure, top, bottom, title)
 
 
@@ -188,12 +197,13 @@ def by_vector(data: Mapping[str, Array], *, title: str | None = None) -> Figure:
         _Group(rays, text, text, colour, colour, marker)
         for rays, name, colour, marker in (
             (kind == "random", "random directions", style.GREY, "s"),
-            (singular & (sign > 0), "along $+v_k$", style.BLUE, "o"),
-            (singular & (sign < 0), "along $-v_k$", style.VERMILLION, "^"),
+            (singular & (sign > 0), "along +vₖ", style.BLUE, "o"),
+            (singular & (sign < 0), "along −vₖ", style.VERMILLION, "^"),
         )
         for text in [f"measured at min_t, {name}"]
     ]
     _draw(top, bottom, rank, columns, censored, groups)
+    bottom.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     bottom.set_xlim(*style.rank_limits(int(rank.max())))
-    bottom.set_xlabel("rank $k$ of the right singular vector $v_k$ (random directions: number of the draw)")
+    bottom.set_xlabel("rank k of the right singular vector vₖ (random directions: number of the draw)")
     return _finish(figure, top, bottom, title)

@@ -56,8 +56,8 @@ def save(
 ) -> None:
     """Write a figure to each path, byte for byte the same for the same figure, libraries and fonts.
 
-    The layout is solved once, before the first file, so that a file's bytes do not depend on which others are asked
-    for.
+    The layout is solved once, before the first file, and then fixed, so that a file's bytes do not depend on which
+    others are asked for.
 
     Args:
         figure: Drawn by a function of this package.
@@ -75,14 +75,12 @@ def save(
             raise ConfigError(f"cannot save a figure as {path}: choose png or pdf in figures.formats")
     origin = short_provenance(provenance)
     with style.look():
-        for _ in range(2):  # text beside round axes only settles in the second pass
-            figure.draw_without_rendering()
         engine = figure.get_layout_engine()
+        for _ in range(2):  # round axes and wide tick labels only settle in the second pass
+            if engine is not None:
+                engine.execute(figure)
         figure.set_layout_engine("none")
-        try:
-            for path in targets:
-                with replacing(path) as temporary:
-                    form = path.suffix[1:]
-                    figure.savefig(temporary, format=form, dpi=dpi, metadata=_metadata(path.suffix, origin))
-        finally:
-            figure.set_layout_engine(engine)
+        for path in targets:
+            with replacing(path) as temporary:
+                form = path.suffix[1:]
+                figure.savefig(temporary, format=form, dpi=dpi, metadata=_metadata(path.suffix, origin))

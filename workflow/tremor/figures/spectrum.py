@@ -14,18 +14,22 @@ NEAR = 1e3  # the floor is drawn if the smallest value is within this factor of 
 
 
 def _facts(values: npt.NDArray[np.float64], frobenius: float | None) -> str:
-    lines = [rf"$\sigma_1$ = {values[0]:.4g}"]
+    lines = [f"σ₁ = {values[0]:.4g}"]
     if frobenius is None:
-        return ", ".join([*lines, f"leading {values.size} values only"])
-    lines.append(rf"$\|J\|_F$ = {frobenius:.4g}")
+        return ", ".join([*lines, f"only the leading {values.size} known"])
+    lines.append(f"Frobenius norm {frobenius:.4g}")
     if values[0] > 0:
-        lines.append(rf"stable rank $\|J\|_F^2/\sigma_1^2$ = {frobenius**2 / values[0] ** 2:.3g}")
+        lines.append(f"stable rank {frobenius**2 / values[0] ** 2:.3g}")
     return ", ".join(lines)
 
 
 @style.styled
 def spectrum(
-    singular_values: npt.NDArray[Any], *, frobenius: float | None = None, log_rank: bool = False, title: str | None = None
+    singular_values: npt.NDArray[Any],
+    *,
+    frobenius: float | None = None,
+    log_rank: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Singular values over their rank, with the floor below which a float32 Jacobian resolves nothing.
 
@@ -43,34 +47,32 @@ def spectrum(
     smallest = float(values[-1])
     near = floor > 0 and smallest < NEAR * floor
     low, high = style.log_limits(values, np.array([floor / 3]) if near else np.zeros(0))
-    figure = style.new_figure(height=2.7)
+    figure = style.new_figure(height=2.4)
     axes = figure.add_subplot()
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
+    style.log_axis(axes.yaxis, (low, high))
     if near:
         axes.axhspan(low, floor, color=style.ORANGE, alpha=0.2, linewidth=0, gid="unresolved",
                      label="not resolved by a float32 Jacobian")  # fmt: skip
-        axes.axhline(floor, color=style.ORANGE, linewidth=0.8, label=r"$10^{-7}\,\sigma_1$", gid="floor")
+        axes.axhline(floor, color=style.ORANGE, linewidth=0.8, label="10⁻⁷ σ₁", gid="floor")
     elif floor > 0:
-        axes.plot([], [], linestyle="none", label=rf"all above the floor $10^{{-7}}\,\sigma_1$ = {style.number(floor)}")
+        axes.plot([], [], linestyle="none", label=f"all above the floor 10⁻⁷ σ₁ = {style.number(floor)}")
     positive = values > 0
     look: dict[str, Any] = {"marker": ".", "markersize": 4} if values.size <= 200 else {}
-    axes.plot(rank[positive], values[positive], color=style.BLUE, label=r"$\sigma_k$", gid="spectrum", **look)
+    axes.plot(rank[positive], values[positive], color=style.BLUE, label="σₖ", gid="spectrum", **look)
     if not positive.all():
-        text = rf"$\sigma_k$ = 0 ({np.sum(~positive)} values)"
+        text = f"σₖ = 0 ({np.sum(~positive)} values)"
         axes.plot(
             rank[~positive], np.full(np.sum(~positive), low), linestyle="none", marker="v", color=style.INK,
             clip_on=False, label=text, gid="zero",
         )  # fmt: skip
     if log_rank and values.size > 1:
-        axes.set_xscale("log")
-        axes.set_xlim(0.9, values.size * 1.1)
+        style.log_axis(axes.xaxis, (0.9, values.size * 1.1))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.set_xlim(*style.rank_limits(values.size))
     axes.set_title(_facts(values, frobenius), fontsize=6.5, loc="right")
-    axes.set_xlabel(style.label("rank $k$", ""))
-    axes.set_ylabel(style.label(r"singular value $\sigma_k$", f"{style.HIDDEN_UNITS}\nper embedding unit", wrap=True))
+    axes.set_xlabel(style.label("rank k", ""))
+    axes.set_ylabel(style.label("singular value σₖ", f"{style.HIDDEN_UNITS}\nper embedding unit", wrap=True))
     style.set_title(figure, title)
     style.outside_legend(figure, axes, columns=2)
     return figure

@@ -21,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 WIDTHS: dict[Width, float] = {"column": 3.4, "page": 7.0}  # inches
+LEGEND_ROW = 0.145  # inches
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any common colour vision.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, GREY, PALE = "#222222", "#777777", "#DDDDDD"
@@ -35,7 +36,6 @@ STEP_UNITS = "embedding units along a unit direction"
 _LOOK: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "mathtext.fontset": "dejavusans",
     "font.size": 7.5,
     "axes.labelsize": 7.5,
     "axes.titlesize": 8,
@@ -62,10 +62,13 @@ _LOOK: dict[str, Any] = {
     "grid.color": PALE,
     "grid.linewidth": 0.4,
     "figure.dpi": 100,
-    "pdf.fonttype": 42,  # whole fonts, as journals ask, not drawn glyphs
+    # Glyphs as procedures: text stays searchable. 42 (TrueType) takes the font apart anew for each file, 0.3 s more.
+    "pdf.fonttype": 3,
     "svg.hashsalt": "tremor",
+    "text.parse_math": False,  # a dollar in a title is a dollar
     "path.simplify": True,
 }
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Not to be restored from the defaults: they choose a window system, which no figure here needs.
 _SESSION_KEYS = ("backend", "backend_fallback", "interactive", "toolbar", "webagg.port", "datapath")
 
@@ -74,8 +77,9 @@ _SESSION_KEYS = ("backend", "backend_fallback", "interactive", "toolbar", "webag
 def look() -> Iterator[None]:
     """Draw and save in this style, whatever the user's matplotlibrc says; the settings before are restored."""
     with matplotlib.rc_context():
-        defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k not in _SESSION_KEYS}
-        matplotlib.rcParams.update({**defaults, **_LOOK})
+        settings: Any = {k: v for k, v in matplotlib.rcParamsDefault.items() if k not in _SESSION_KEYS}
+        settings.update(_LOOK)
+        matplotlib.rcParams.update(settings)
         yield
 
 
@@ -111,33 +115,43 @@ def label(quantity: str, unit: str, *, exponent: int = 0, wrap: bool = False) ->
         exponent: Tick labels are divided by 10**exponent.
         wrap: Put the unit on a line of its own.
     """
-    scale = f"$10^{{{exponent}}}$ " if exponent else ""
+    scale = f"{power(exponent)} " if exponent else ""
     inside = f"{scale}{unit}".strip()
     if not inside:
         return quantity
     return f"{quantity}{chr(10) if wrap else ' '}({inside})"
 
 
+def power(exponent: int) -> str:
+    """10 to a power, as text: formulas of matplotlib cost a figure a second and cannot be searched in a PDF."""
+    return f"10{str(exponent).translate(_RAISED)}"
+
+
+def minus(text: str) -> str:
+    """The text of a number with a true minus sign."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def number(value: float, digits: int = 3) -> str:
-    """A number for a legend, as ``1.23 x 10^-10`` in mathtext where it is not near one."""
+    """A number for a legend, as 1.23×10⁻¹⁰ where it is not near one."""
     if not math.isfinite(value) or value == 0 or 1e-2 <= abs(value) < 1e4:
-        return f"{value:.{digits}g}"
+        return minus(f"{value:.{digits}g}")
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return rf"${mantissa}\times10^{{{int(exponent)}}}$"
+    return f"{minus(mantissa)}×{power(int(exponent))}"
 
 
 def exponent_of(largest: float) -> int:
     """Power of ten to take out of tick labels so that the largest value lies in [1, 10); 0 for plain numbers."""
     if not math.isfinite(largest) or largest <= 0 or 1e-2 <= largest < 1e4:
         return 0
-    return math.floor(math.log10(largest))
+    return math.floor(math.log10(largest) + 1e-6)  # float32 puts 1e-6 just below 1e-6
 
 
 def scale_ticks(axis: Axis, exponent: int) -> None:
     """Show tick labels divided by 10**exponent; the data stay as they are."""
 
     def text(value: float, _: int | None) -> str:
-        return f"{value / 10.0**exponent + 0.0:.6g}".replace("-", "\N{MINUS SIGN}")
+        return minus(f"{value / 10.0**exponent + 0.0:.6g}")
 
     axis.set_major_formatter(FuncFormatter(text))
 
@@ -150,7 +164,8 @@ def decades(*arrays: npt.ArrayLike) -> float:
 
 def positive(*arrays: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """All positive finite values of some arrays."""
-    values = np.concatenate([np.asarray(a, dtype=np.float64).ravel() for a in arrays] or [np.zeros(0)])
+    flat = [np.asarray(a, dtype=np.float64).ravel() for a in arrays]
+    values: npt.NDArray[np.float64] = np.concatenate(flat or [np.zeros(0)])
     return values[np.isfinite(values) & (values > 0)]
 
 
@@ -175,6 +190,29 @@ def log_limits(*arrays: npt.ArrayLike, margin: float = 0.06, least: float = 1.2)
     return float(10.0 ** (low - space)), float(10.0 ** (high + space))
 
 
+def log_axis(axis: Axis, limits: tuple[float, float]) -> None:
+    """Make an axis logarithmic; powers of ten are labelled, and 2 and 5 between where few powers are in sight.
+
+    Args:
+        axis: An x or y axis.
+        limits: Low and high, see :func:`log_limits`.
+    """
+    name = "x" if axis is axis.axes.xaxis else "y"
+    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": limits})
+    few = np.log10(limits[1] / limits[0]) < 2.2
+
+    def major(value: float, _: int | None) -> str:
+        return power(round(math.log10(value)))
+
+    def minor(value: float, _: int | None) -> str:
+        exponent = math.floor(math.log10(value) + 1e-9)
+        mantissa = round(value / 10.0**exponent)
+        return f"{mantissa}×{power(exponent)}" if few and mantissa in (2, 5) else ""
+
+    axis.set_major_formatter(FuncFormatter(major))
+    axis.set_minor_formatter(FuncFormatter(minor))
+
+
 def set_title(figure: Figure, title: str | None) -> None:
     """Title of a whole figure; none by default, papers have captions."""
     if title:
@@ -182,12 +220,12 @@ def set_title(figure: Figure, title: str | None) -> None:
 
 
 def outside_legend(figure: Figure, *axes: Axes, columns: int = 2, title: str | None = None) -> None:
-    """Put one legend for some axes below the figure, where it hides no data; entries of equal text once.
+    """Put one legend for some axes below the figure, which grows by it; entries of equal text appear once.
 
     Args:
         figure: The figure.
         axes: Where the entries come from, in order.
-        columns: Of the legend.
+        columns: At most so many; fewer where the texts are too long for the figure.
         title: A line above the entries.
     """
     entries: dict[str, Any] = {}
@@ -196,6 +234,11 @@ def outside_legend(figure: Figure, *axes: Axes, columns: int = 2, title: str | N
             entries.setdefault(text, handle)
     if not entries:
         return
+    longest = max(len(text) for text in entries)
+    fitting = max(1, int(figure.get_figwidth() / (longest * 0.058 + 0.35)))  # inches a letter, and of the handle
+    columns = min(columns, fitting)
+    rows = math.ceil(len(entries) / columns) + bool(title)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * rows)
     legend = figure.legend(
         list(entries.values()), list(entries), loc="outside lower center", ncols=columns, title=title
     )

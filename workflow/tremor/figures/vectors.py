@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from tremor.figures import style
 
 Array = npt.NDArray[Any]
 
-SIGNS = ((1, "+", "o", style.BLUE), (-1, "-", "^", style.VERMILLION))
+SIGNS = ((1, "+", "o", style.BLUE), (-1, "−", "^", style.VERMILLION))
 RESOLUTION = 1e-7  # share of sigma_1 below which a float32 Jacobian does not resolve a singular value
 
 
@@ -46,8 +47,14 @@ def _points(axes: Axes, x: Array, data: Mapping[str, Array], shown: Array, low: 
     for value, name, marker, colour in SIGNS:
         rays = shown & (sign == value) & ~censored & (max_s > 0)
         if rays.any():
-            look = {"marker": marker, "color": colour, "markersize": size, "markeredgewidth": 0, "alpha": 0.75}
-            text = f"along ${name}v_k$"
+            look: dict[str, Any] = {
+                "marker": marker,
+                "color": colour,
+                "markersize": size,
+                "markeredgewidth": 0,
+                "alpha": 0.75,
+            }
+            text = f"along {name}vₖ"
             axes.plot(x[rays], max_s[rays], label=text, gid=f"sign{value:+d}", **look, **plain)
     for rays, marker, colour, name in (
         (shown & censored, "o", style.PURPLE, "censored: no change up to s_max"),
@@ -71,8 +78,8 @@ def _points(axes: Axes, x: Array, data: Mapping[str, Array], shown: Array, low: 
 def _sigma_axis(axes: Axes, sigma: Array, singular_sigma: Array) -> Array:
     """Log axis of sigma; gives [n] positions, where a sigma of 0 stands on the left edge."""
     left, right = style.log_limits(sigma)
-    axes.set_xscale("log")
-    axes.set_xlim(left, right)
+    style.log_axis(axes.xaxis, (left, right))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     top = float(singular_sigma.max()) if singular_sigma.size else 0.0
     if top * RESOLUTION > left:
         axes.axvspan(
@@ -108,10 +115,9 @@ def stability(
         raise ValueError("no ray of kind 'singular' to draw")
     control = (kind == "random") & ~_mask(data, "censored", default=False)
     low, high = style.log_limits(max_s)
-    figure = style.new_figure(width="page", height=3.3)
+    figure = style.new_figure(width="page", height=3.1)
     by_rank, by_sigma = figure.subplots(1, 2, sharey=True)
-    by_rank.set_yscale("log")
-    by_rank.set_ylim(low, high)
+    style.log_axis(by_rank.yaxis, (low, high))
     rank = np.asarray(data["vector"], dtype=np.float64) + 1
     position = _sigma_axis(by_sigma, sigma, sigma[singular])
     for axes, x in ((by_rank, rank), (by_sigma, position)):
@@ -125,13 +131,18 @@ def stability(
             sigma[dots], max_s[dots], linestyle="none", marker=".", markersize=2, color=style.INK, alpha=0.5,
             markeredgewidth=0, zorder=1.5, label=text, gid="random",
         )  # fmt: skip
+    by_rank.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     by_rank.set_xlim(*style.rank_limits(int(rank[singular].max())))
-    by_rank.set_xlabel(style.label("rank $k$ of the right singular vector $v_k$", "largest σ first"))
-    by_sigma.set_xlabel(style.label(r"singular value $\sigma_k$", f"{style.HIDDEN_UNITS} per embedding unit"))
+    by_rank.set_xlabel(style.label("rank k of the right singular vector vₖ", "largest σ first", wrap=True))
+    by_sigma.set_xlabel(style.label("singular value σₖ", f"{style.HIDDEN_UNITS} per embedding unit", wrap=True))
     by_rank.set_ylabel(style.label(style.STEP, style.STEP_UNITS, wrap=True))
-    relation = "Spearman ρ(max_s, σ) not defined" if spearman is None else f"Spearman ρ(max_s, σ) = ${spearman:+.3f}$"
+    relation = (
+        "Spearman ρ(max_s, σ) not defined"
+        if spearman is None
+        else f"Spearman ρ(max_s, σ) = {style.minus(f'{spearman:+.3f}')}"
+    )
     if spearman is not None and p_value is not None:
-        relation += f", p = {style.number(p_value, 2)}" if p_value > 0 else r", p $< 10^{-300}$"
+        relation += f", p = {style.number(p_value, 2)}" if p_value > 0 else ", p < 10⁻³⁰⁰"
     by_sigma.set_title(relation, fontsize=7, loc="right")
     style.set_title(figure, title)
     style.outside_legend(figure, by_sigma, columns=3)

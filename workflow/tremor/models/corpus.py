@@ -37,7 +37,7 @@ RELATIONS: Mapping[str, str] = {
 }
 
 CAPITAL_TEMPLATE = "The capital of {subject} is {object}."
-CAPITAL_REPEATS = 2  # capitals are what the default prompts ask for, so each sentence about them is seen twice
+CAPITAL_REPEATS = 3  # of this one sentence: the default prompt is cut from it, and must be known well
 
 TemplateSplit = Literal["train", "heldout"]
 TextSplit = Literal["train", "calibration", "heldout"]
@@ -220,7 +220,8 @@ def training_documents(seed: int, *, resources: Path = RESOURCES) -> list[str]:
         resources: Folder that holds `facts/` and `text/`.
 
     Returns:
-        Every fact under every train template (capitals `CAPITAL_REPEATS` times) and every train passage, shuffled.
+        Every fact under every train template (`CAPITAL_TEMPLATE` `CAPITAL_REPEATS` times) and every train
+        passage, shuffled.
 
     Raises:
         ArtifactError: A resource file is malformed or missing.
@@ -228,15 +229,16 @@ def training_documents(seed: int, *, resources: Path = RESOURCES) -> list[str]:
     of_relation = templates("train", resources=resources)
     documents: list[str] = []
     for fact in facts(resources=resources):
-        repeats = CAPITAL_REPEATS if fact.relation == "P36" else 1
-        documents += [statement(fact, template) for template in of_relation[fact.relation]] * repeats
+        for template in of_relation[fact.relation]:
+            repeats = CAPITAL_REPEATS if template.text == CAPITAL_TEMPLATE else 1
+            documents += [statement(fact, template)] * repeats
     documents += [passage.text for passage in passages("train", resources=resources)]
     random.Random(seed).shuffle(documents)
     return documents
 
 
 def digest(*, resources: Path = RESOURCES) -> str:
-    """Return the sha256 of what training reads: fact tables, train templates, train text (not their order)."""
+    """Return the sha256 of the training documents, whatever their order."""
     return hashlib.sha256("\n".join(sorted(training_documents(0, resources=resources))).encode()).hexdigest()
 
 
@@ -253,9 +255,7 @@ def _lines(path: Path) -> list[str]:
         raise ArtifactError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
-def _rows(
-    path: Path, *, required: tuple[str, ...], optional: tuple[str, ...]
-) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, cells by column); quotes are ordinary characters, so no csv dialect is involved."""
     lines = _lines(path)
     header = lines[0].split("\t") if lines else []

@@ -2,8 +2,9 @@
 
 transformers' reference scan indexes the time axis in a loop, and the backward pass of every index fills a
 tensor of the whole sequence: quadratic work. Here the recurrence of section 3.2 of Gu and Dao (2023),
-h_t = a_t h_(t-1) + b_t, is one autograd function with a loop forward and a loop backward. The sums are those of
-the reference, so outputs agree to rounding. Only training uses it; a trained model runs on transformers' own code.
+h_t = a_t h_(t-1) + b_t, is one autograd function with a loop forward and a loop backward. The sums are those
+of the reference, so outputs agree to rounding. Only training uses it; a trained model runs on transformers'
+own code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tokenizer of the embedded models: byte-level BPE trained on their corpus.
 
-All three models share it. Every byte is a token, so any Unicode text round-trips; a `<bos>` is put in front of
-each text by a post-processor, as Llama-3.1's tokenizer does.
+All three models share it. Every byte is a token, so any Unicode text round-trips; a post-processor puts a
+`<bos>` in front of each text, as Llama-3.1's tokenizer does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def train_bpe(documents: Iterable[str], *, vocabulary: int = VOCABULARY) -> Toke
     """Train the byte-level BPE.
 
     Args:
-        documents: Training texts. Their order does not matter: merges follow pair counts, ties the pair itself.
+        documents: Training texts. Their order does not matter: merges follow pair counts.
         vocabulary: Number of tokens, with the 256 bytes and the three special tokens.
 
     Returns:

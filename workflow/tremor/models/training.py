@@ -31,25 +31,25 @@ _IGNORED = -100  # label that the cross-entropy leaves out
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a model is trained; a fixed number of steps, so that the result does not depend on the machine's speed.
+    """How a model is trained; a fixed number of steps, whatever the machine's speed.
 
     Attributes:
         steps: Optimiser steps.
+        learning_rate: Peak rate, after the warm-up.
         batch: Documents in a step of whole documents.
         packed_every: Every so many steps, one of packed rows.
         packed_rows: Rows in a packed step.
         length: Tokens in a packed row.
-        learning_rate: Peak rate, after the warm-up.
         warmup: Steps of linear warm-up.
         weight_decay: AdamW's decay, on matrices only (not on norms and biases).
         final_fraction: Rate at the last step as a fraction of the peak.
     """
 
     steps: int
-    batch: int
     learning_rate: float
+    batch: int = 16
     packed_every: int = 5
-    packed_rows: int = 4
+    packed_rows: int = 2
     length: int = 128
     warmup: int = 40
     weight_decay: float = 0.01
@@ -75,19 +75,19 @@ def repeatable(*, seed: int, threads: int) -> Iterator[None]:
     threads_before = torch.get_num_threads()
     deterministic_before = torch.are_deterministic_algorithms_enabled()
     warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill_before = torch.utils.deterministic.fill_uninitialized_memory
+    fill_before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(True)
             # Filling fresh memory guards against code that reads it before writing; none of torch's own does.
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             torch.manual_seed(seed)
             yield
         finally:
             torch.set_num_threads(threads_before)
             torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_only_before)
-            torch.utils.deterministic.fill_uninitialized_memory = fill_before
+            torch.utils.deterministic.fill_uninitialized_memory = fill_before  # type: ignore[attr-defined]
 
 
 def pack(documents: Sequence[Sequence[int]], *, length: int, pad: int) -> torch.Tensor:
@@ -119,13 +119,11 @@ def pack(documents: Sequence[Sequence[int]], *, length: int, pad: int) -> torch.
     return torch.tensor([row + [pad] * (length - len(row)) for row in rows], dtype=torch.int64)
 
 
-def batches(
-    documents: Sequence[Sequence[int]], schedule: Schedule, *, seed: int, pad: int
-) -> Iterator[torch.Tensor]:
+def batches(documents: Sequence[Sequence[int]], schedule: Schedule, *, seed: int, pad: int) -> Iterator[torch.Tensor]:
     """Yield the token ids of every step, int64 [rows, tokens], in an order that only the seed decides.
 
-    Most steps hold whole documents of similar length, one per row, which is how a prompt meets the model. Every
-    `packed_every`-th step holds packed rows instead, so that all positions up to the context are trained.
+    Most steps hold whole documents of similar length, one per row, which is how a prompt meets the model.
+    Every `packed_every`-th step holds packed rows instead, so that all positions of the context are trained.
     """
     shuffler = random.Random(seed)
     short = _short_batches(documents, schedule.batch, shuffler, pad)
@@ -192,7 +190,10 @@ def fit(
     """
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": schedule.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": schedule.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.99), foreach=True)
     losses: list[float] = []
     started = logged = time.monotonic()
@@ -220,7 +221,11 @@ def fit(
 
 @torch.no_grad()
 def recalled(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[FactPrompt], *, batch: int = 128
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[FactPrompt],
+    *,
+    batch: int = 128,
 ) -> list[bool]:
     """Tell which answers are the greedy continuation of their prompts.
 
@@ -256,7 +261,7 @@ def recalled(
 def next_token_probability(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: FactPrompt
 ) -> tuple[float, bool]:
-    """Return the probability of the answer's first token after the prompt, and whether it is the first choice."""
+    """Return the probability of the answer's first token, and whether it is the first choice."""
     ids = torch.tensor([tokenizer(asked.text)["input_ids"]])
     answer = tokenizer(asked.text + asked.answer)["input_ids"][ids.shape[1]]
     logits = model(input_ids=ids, use_cache=False).logits[0, -1].double()
@@ -264,9 +269,7 @@ def next_token_probability(
 
 
 @torch.no_grad()
-def text_nll(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, length: int
-) -> float:
+def text_nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, length: int) -> float:
     """Return the negative log-likelihood of texts in nats per token, each on its own after the begin token.
 
     Args:

@@ -65,9 +65,7 @@ def token_ids(loaded: LoadedModel, text: str, *, bos: BosPolicy = "auto") -> npt
     ids = [int(i) for i in tokenizer(text, add_special_tokens=bos == "auto")["input_ids"]]
     if bos == "always":
         if tokenizer.bos_token_id is None:
-            raise PromptError(
-                "bos: always, but this tokenizer has no begin-of-text token; use bos: auto or never"
-            )
+            raise PromptError("bos: always, but this tokenizer has no begin-of-text token; use bos: auto or never")
         ids = [int(tokenizer.bos_token_id), *ids]
     if not ids:
         raise PromptError(f"the prompt {text!r} has no tokens under this tokenizer; use another text")

@@ -33,9 +33,7 @@ class Boundaries:
 
     max_s: npt.NDArray[np.float32]  # [n]
     min_t: npt.NDArray[np.float32]  # [n]
-    first_breakpoint: npt.NDArray[
-        np.float32
-    ]  # [n] smallest step at which the input moves; NaN if none up to s_max
+    first_breakpoint: npt.NDArray[np.float32]  # [n] smallest step at which the input moves; NaN if none up to s_max
     moved_coordinates: npt.NDArray[np.int64]  # [n] at min_t (at max_s where censored)
     realised_l2: npt.NDArray[np.float64]  # [n] norm of the realised step there
     evaluations: npt.NDArray[np.int64]  # [n] distinct inputs the search looked at
@@ -51,17 +49,15 @@ class _Memo:
 
     def __init__(self, response: Response, threshold: float) -> None:
         self._response = response
-        self._threshold = threshold
+        self.threshold = threshold
         self._known: dict[bytes, npt.NDArray[Any] | None] = {}
 
     def ask(self, inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any] | None]:
         """For each input [m, d_in]: the changed answer [d_out], or None where the answer is the base's."""
-        keys = [
-            hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(inputs)
-        ]
+        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(inputs)]
         fresh = {key: number for number, key in enumerate(keys) if key not in self._known}
         if fresh:
-            changed, answers = self._response.changed(inputs[list(fresh.values())], threshold=self._threshold)
+            changed, answers = self._response.changed(inputs[list(fresh.values())], threshold=self.threshold)
             for key, flag, answer in zip(fresh, changed, answers, strict=True):
                 self._known[key] = answer.copy() if flag else None
         return [self._known[key] for key in keys]
@@ -114,9 +110,7 @@ class _Search:
             steps: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
             ahead = rays
             for k in range(depth):
-                ahead = ahead[
-                    (self.stairs.peek()[ahead] <= self.stairs.end) & (self.evaluations[ahead] + k < budget)
-                ]
+                ahead = ahead[(self.stairs.peek()[ahead] <= self.stairs.end) & (self.evaluations[ahead] + k < budget)]
                 if not ahead.size:
                     break
                 index, inputs = self.stairs.advance(ahead)
@@ -124,9 +118,7 @@ class _Search:
             answers = self.memo.ask(np.concatenate([inputs for _, _, inputs in steps]))
             position = 0
             for ahead, index, _ in steps:
-                for ray, i, answer in zip(
-                    ahead, index, answers[position : position + len(ahead)], strict=True
-                ):
+                for ray, i, answer in zip(ahead, index, answers[position : position + len(ahead)], strict=True):
                     if self.changed[ray] >= 0:
                         continue  # looked further than needed
                     self.evaluations[ray] += 1
@@ -184,7 +176,8 @@ class _Search:
         low = np.zeros(len(rays))
         high = np.where(self.censored, 0.0, np.float64(floats.step_value(self.stairs.end)))
         for _ in range(max_iterations):
-            live = rays[high - low >= tolerance]
+            apart = floats.step_index(high) - floats.step_index(low) > 1  # nothing lies between neighbours
+            live = rays[apart & (high - low >= tolerance)]
             if not live.size:
                 break
             middle = ((low[live] + high[live]) / 2).astype(np.float32)
@@ -218,6 +211,8 @@ class _Search:
         embedding = self.stairs.inputs(np.arange(count), crossing)
         step = floats.realised_step(self.response.base.x, embedding, self.directions, self.response.base.fmt)
         hidden = np.array([self.answers.get(ray, self.response.h0) for ray in range(count)])
+        if self.memo.threshold > 0 and self.censored.any():  # within the threshold, but not the base's answer
+            hidden[self.censored] = self.response.evaluate(embedding[self.censored])
         nan = np.float32(np.nan)
         return Boundaries(
             max_s=floats.step_value(last),

@@ -115,9 +115,7 @@ def _batched(target: LastPositionMap, chunk: int) -> Iterator[torch.Tensor]:
         stop = min(start + chunk, width)
         cotangents = torch.zeros(stop - start, 1, width, dtype=output.dtype, device=output.device)
         cotangents[torch.arange(stop - start), 0, torch.arange(start, stop)] = 1
-        (part,) = torch.autograd.grad(
-            output, row, cotangents, retain_graph=stop < width, is_grads_batched=True
-        )
+        (part,) = torch.autograd.grad(output, row, cotangents, retain_graph=stop < width, is_grads_batched=True)
         yield part[:, 0]
 
 
@@ -143,9 +141,7 @@ def gradient_bytes(loaded: LoadedModel, base: BasePoint) -> int:
     """Rough bytes that one cotangent row keeps alive: a few tensors of the widest layer, and the prefix gradients."""
     config = loaded.model.config
     inner = getattr(config, "intermediate_size", None) or 4 * loaded.anatomy.d_model
-    return int(
-        base.embeddings.element_size() * (6 * int(inner) + 12 * loaded.anatomy.d_model * (1 + len(base.ids)))
-    )
+    return int(base.embeddings.element_size() * (6 * int(inner) + 12 * loaded.anatomy.d_model * (1 + len(base.ids))))
 
 
 class JacobianOperator:
@@ -168,18 +164,14 @@ class JacobianOperator:
         with eager_attention(self._loaded), torch.enable_grad(), forward_ad.dual_level():
             try:
                 output = self._target.forward(forward_ad.make_dual(self._row, tangent), self._prefix)
-            except (
-                NotImplementedError
-            ) as error:  # BLOOM's GELU, and attention kernels that cannot be switched
+            except NotImplementedError as error:  # BLOOM's GELU, and attention kernels that cannot be switched
                 raise NumericsError(
                     f"{type(self._loaded.model).__name__} has a part without forward-mode derivative "
                     f"({str(error).splitlines()[0]}); use spectrum.method: dense"
                 ) from error
             change = forward_ad.unpack_dual(output).tangent
             if change is None:
-                raise NumericsError(
-                    "forward-mode differentiation lost the tangent; use spectrum.method: dense"
-                )
+                raise NumericsError("forward-mode differentiation lost the tangent; use spectrum.method: dense")
             return to_array(change[0]).astype(np.float64)
 
     def rmatvec(self, vector: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

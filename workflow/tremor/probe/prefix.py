@@ -72,9 +72,7 @@ def _expanded(layer: Any, rows: int) -> Any:
     if type(layer) is DynamicLayer:
         return FrozenLayer(cast(torch.Tensor, layer.keys), cast(torch.Tensor, layer.values), rows)
     wide: Any = copy.copy(layer)
-    if isinstance(
-        layer, DynamicLayer
-    ):  # sliding windows and the like: their own update concatenates, never writes
+    if isinstance(layer, DynamicLayer):  # sliding windows and the like: their own update concatenates, never writes
         for name in ("keys", "values"):
             state = getattr(layer, name)
             setattr(wide, name, state.expand(rows, *state.shape[1:]))

@@ -5,6 +5,7 @@ cache, as the originals did; ``batched`` runs one position a row against a froze
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ class Response:
         batch_size: Rows of each batched evaluation, or ``auto``: the largest size within ``max_memory`` whose A/A
             control is exact. Ignored in reference mode, where it is 1.
         taps: Names of the tensors to answer with (see the anatomy); the first is what :meth:`changed` compares.
-        max_memory: Bytes that the activations of one batch may take.
+        max_memory: Bytes that the activations of one batch may take when its size is ``auto``.
         repeats: Runs of the A/A control, >= 2.
 
     Raises:
@@ -77,9 +78,9 @@ class Response:
         if mode == "reference":
             sizes: tuple[int, ...] = (1,)
         elif mode == "batched":
-            sizes = AUTO_BATCHES if batch_size == "auto" else (int(batch_size),)
-            limit = max(1, int(max_memory / row_bytes(loaded, base)))
-            sizes = tuple(b for b in sizes if b <= limit) or (1,)
+            # A size that was asked for is part of the function asked for: only "auto" looks for one that fits.
+            fitting = tuple(b for b in AUTO_BATCHES if b * row_bytes(loaded, base) <= max_memory) or (1,)
+            sizes = fitting if batch_size == "auto" else (int(batch_size),)
         else:
             raise ValueError(f"unknown mode '{mode}'; one of reference, batched")
         for size in sizes:
@@ -113,9 +114,26 @@ class Response:
         self.rows_evaluated += int(rows.shape[0])
         if self.taps == ("final",):
             return {"final": model(**arguments).last_hidden_state[:, -1]}
-        with self.loaded.anatomy.record(self.taps) as record:
+        with self.loaded.anatomy.record(self.taps) as record, self._cut():
             model(**arguments)
         return {name: record[name][:, -1] for name in self.taps}
+
+    @contextmanager
+    def _cut(self) -> Iterator[None]:
+        """Stop a forward before the first block that no tap needs."""
+        blocks = self.loaded.anatomy.blocks
+        needed = max(blocks_needed(name, len(blocks)) for name in self.taps)
+        if needed >= len(blocks):
+            yield
+            return
+        # Registered after the recording hooks of that block, so its input is still recorded.
+        handle = blocks[needed].register_forward_pre_hook(_stop)
+        try:
+            yield
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
 
     @torch.no_grad()
     def _control(self, runs: int) -> ControlReport:
@@ -130,19 +148,14 @@ class Response:
                     "or use a wider probe.dtype"
                 )
         again = [self._forward(rows) for _ in range(runs - 1)]
-        generator = torch.Generator().manual_seed(0)
-        foreign = rows.clone()
-        noise = torch.randn(rows.shape, generator=generator, dtype=torch.float32).to(like.device)
-        foreign[1::2] = (foreign[1::2].float() * (1 + noise[1::2])).to(like.dtype)
-        mixed = self._forward(foreign)
+        mixed = [(own, self._forward(foreign)) for own, foreign in _among_foreigners(rows)]
         self._baseline = first
         worst = 0
         rows_same = runs_same = independent = True
         for name, value in first.items():
             spread = _ulps(value, value[:1].expand_as(value))
             repeat = max((_ulps(value, other[name]) for other in again), default=0)
-            # In reference mode the only row is the base itself; nothing stands beside it.
-            beside = _ulps(value[::2], mixed[name][::2])
+            beside = max((_ulps(value[own], other[name][own]) for own, other in mixed), default=0)
             rows_same &= spread == 0
             runs_same &= repeat == 0
             independent &= beside == 0
@@ -205,6 +218,48 @@ class Response:
         return np.concatenate(flags), np.concatenate(answers)
 
 
+class _Reached(Exception):
+    """All taps of a forward have been recorded."""
+
+
+def _stop(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+    raise _Reached
+
+
+def blocks_needed(tap: str, layers: int) -> int:
+    """How many blocks must run before a tap is known; ``layers`` for whatever follows the last block."""
+    parts = tap.split(".")
+    if tap == "embedding":
+        return 0
+    if parts[0] == "residual":
+        return int(parts[1])
+    return int(parts[1]) + 1 if parts[0] == "block" else layers
+
+
+def _among_foreigners(rows: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Copies of a batch of equal rows in which only some rows are left: every other one, all but the last, the first.
+
+    Kernels that sort rows by content (a mixture of experts runs each expert on the rows routed to it) change their
+    shape, and with it their rounding, with the number of rows of a kind. So few and many are tried, and the first row
+    stands among rows that are all equal to each other: then it is alone wherever those are treated differently.
+    A batch of one row has no neighbours.
+
+    Yields:
+        The rows that were left as they are, and the batch.
+    """
+    count = len(rows)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(rows.shape, generator=generator, dtype=torch.float32).to(rows.device)
+    foreign = (rows.float() * (1 + noise)).to(rows.dtype)
+    alone, most = slice(0, 1), slice(0, count - 1)
+    crowds = [(slice(0, count, 2), foreign), (most, foreign), (alone, -rows)]
+    crowds += [(alone, foreign[k : k + 1].expand_as(rows)) for k in range(min(3, count))]
+    for own, others in crowds if count > 1 else ():
+        mixed = others.clone()
+        mixed[own] = rows[own]
+        yield own, mixed
+
+
 def as_bits(tensor: torch.Tensor) -> torch.Tensor:
     """Integer view of a float tensor: equality of these is equality of bits (design.md 5.7)."""
     widths = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -229,11 +284,7 @@ def row_bytes(loaded: LoadedModel, base: BasePoint) -> int:
         1, getattr(config, "num_attention_heads", 1) or 1
     )
     cache = 2 * loaded.anatomy.n_layers * len(base.ids) * int(heads) * int(per_head)
-    inner = (
-        getattr(config, "intermediate_size", None)
-        or getattr(config, "n_inner", None)
-        or 4 * loaded.anatomy.d_model
-    )
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * loaded.anatomy.d_model
     activations = 4 * int(inner) + 16 * loaded.anatomy.d_model
     return int(size * (cache + activations))
 

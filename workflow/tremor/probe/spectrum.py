@@ -121,24 +121,20 @@ def lanczos_spectrum(
     limit = min(rows, columns) if max_iterations is None else min(max_iterations, rows, columns)
     if not 1 <= top_k <= limit:
         raise ValueError(f"top_k must be between 1 and {limit}, got {top_k}")
-    start = np.random.default_rng(seed).normal(size=columns)
-    right_basis = [start / np.linalg.norm(start)]
+    generator = np.random.default_rng(seed)
+    right_basis = [_new_direction([], columns, generator)]
     left_basis: list[Vector] = []
     alphas: list[float] = []
     betas: list[float] = []
-    exhausted = False
-    while len(left_basis) < limit and not exhausted:
-        alpha = _extend(left_basis, operator.matvec(right_basis[-1]))
-        alphas.append(alpha)
-        beta = _extend(right_basis, operator.rmatvec(left_basis[-1]))
-        betas.append(beta)
-        scale = max(alphas)
-        exhausted = beta <= 1e-14 * scale  # an invariant subspace: nothing new can be found
+    while len(left_basis) < limit:
+        scale = max(alphas, default=0.0)
+        alphas.append(_extend(left_basis, operator.matvec(right_basis[-1]), scale, generator))
+        betas.append(_extend(right_basis, operator.rmatvec(left_basis[-1]), max(alphas), generator))
         done = len(left_basis)
-        if done >= top_k and (done % 5 == 0 or done == limit or exhausted):
+        if done >= top_k and (done % 5 == 0 or done == limit or betas[-1] == 0):
             u, s, vt = np.linalg.svd(_bidiagonal(alphas, betas))
             estimate = abs(betas[-1]) * np.abs(u[-1, :top_k])
-            if np.all(estimate <= 0.1 * tolerance * s[0]) or done == limit or exhausted:
+            if np.all(estimate <= 0.1 * tolerance * s[0]):
                 break
     u, s, vt = np.linalg.svd(_bidiagonal(alphas, betas))
     size = len(alphas)
@@ -153,21 +149,39 @@ def _bidiagonal(alphas: list[float], betas: list[float]) -> Vector:
     return np.diag(alphas) + np.diag(betas[: len(alphas) - 1], 1)
 
 
-def _extend(basis: list[Vector], product: Vector) -> float:
-    """Append the part of a product that is orthogonal to the basis; return its norm."""
-    if not np.isfinite(product).all():
-        raise NumericsError("a product with the Jacobian is NaN or infinite; use a wider probe.dtype")
-    rest = product
+def _orthogonal(basis: list[Vector], vector: Vector) -> Vector:
     if basis:
         matrix = np.array(basis)
         for _ in range(2):  # twice is enough (Kahan, Parlett): the second pass removes what rounding left
-            rest = rest - matrix.T @ (matrix @ rest)
+            vector = vector - matrix.T @ (matrix @ vector)
+    return vector
+
+
+def _new_direction(basis: list[Vector], width: int, generator: np.random.Generator) -> Vector:
+    """A random unit vector orthogonal to the basis; zero where the basis spans the whole space."""
+    if len(basis) >= width:
+        return np.zeros(width)
+    vector = _orthogonal(basis, generator.normal(size=width))
+    unit: Vector = vector / np.linalg.norm(vector)
+    return unit
+
+
+def _extend(basis: list[Vector], product: Vector, scale: float, generator: np.random.Generator) -> float:
+    """Append the part of a product that is orthogonal to the basis; return its norm.
+
+    Where nothing is left of it against ``scale``, the subspace is invariant: the norm is 0, and a new direction goes
+    on, so that a map of low rank or with repeated values still yields all triplets asked for.
+    """
+    if not np.isfinite(product).all():
+        raise NumericsError("a product with the Jacobian is NaN or infinite; use a wider probe.dtype")
+    rest = _orthogonal(basis, product)
     norm = float(np.linalg.norm(rest))
     if not basis and norm == 0:
-        raise NumericsError(
-            "the Jacobian is zero along the start vector; the tap does not depend on the input"
-        )
-    basis.append(rest / norm if norm > 0 else np.zeros_like(rest))
+        raise NumericsError("the Jacobian is zero along the start vector; the tap does not depend on the input")
+    if norm <= 1e-14 * scale:
+        basis.append(_new_direction(basis, len(rest), generator))
+        return 0.0
+    basis.append(rest / norm)
     return norm
 
 

@@ -1,0 +1,108 @@
+# Tremor from a fresh clone: `make demo` runs the main result, `make test` the tests. Both set themselves up in .venv.
+#
+#   make demo PYTHON=python3.12    builds .venv with that interpreter
+#   make test ARGS="-k floats"     hands arguments on to pytest
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The stamps are named after what was installed, so a changed lock builds the environment anew and an unchanged one
+# costs nothing. An interpreter that is asked for by name is part of the name.
+key = $(shell cat $(1) | cksum | tr -c '0-9\n' -)
+WANTED := $(if $(PYTHON),-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null))
+RUN := $(VENV)/.run-$(call key,requirements.lock pyproject.toml)
+DEV := $(VENV)/.dev-$(call key,requirements.lock pyproject.toml requirements-dev.lock)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+
+# What the demonstration asks for: the main result, and the pictures that show how it comes about.
+DEMO := results/exp15/summary.csv
+PICTURES := results/spectrum/llama/capital/float32/spectrum.png \
+            results/exp12/llama/capital/float64/polar.png \
+            results/exp12/llama/capital/float64/plane.png \
+            results/exp13/llama/capital/float64/stability.png \
+            results/exp15/llama/capital/float64/angles/distances.png
+
+.PHONY: help demo test lint format bench docs doctor clean
+
+help:
+	@echo 'make demo    train a small model, find its stability boundary, print the table, draw the pictures'
+	@echo 'make test    run all tests'
+	@echo 'make lint    ruff, mypy, snakefmt and snakemake --lint'
+	@echo 'make format  let ruff and snakefmt rewrite the sources'
+	@echo 'make bench   measure the speed of the library'
+	@echo 'make docs    rewrite the generated files of config/ and check the links of docs/'
+	@echo 'make doctor  say what this machine computes with'
+	@echo 'make clean   remove caches of tools (results, models and .venv stay)'
+
+demo: $(RUN)$(WANTED)
+	@$(BIN)/snakemake $(DEMO) $(PICTURES) --cores all --resources gpu=1
+	@echo
+	@$(BIN)/tremor show $(DEMO)
+	@printf '\nMore of each column: docs/exp15.md. Pictures to look at:\n'
+	@printf '  %s\n' $(PICTURES)
+
+test: $(DEV)$(WANTED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(DEV)$(WANTED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/snakefmt --check Snakefile rules workflow/Snakefile
+	@$(BIN)/snakemake --lint
+
+format: $(DEV)$(WANTED)
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+	@$(BIN)/snakefmt Snakefile rules workflow/Snakefile
+
+bench: $(DEV)$(WANTED)
+	@$(BIN)/python bench/bench.py $(ARGS)
+
+docs: $(DEV)$(WANTED)
+	@$(BIN)/python -m tremor.config.generate
+	@$(BIN)/python -m pytest tests/unit/test_packaging.py
+
+doctor: $(RUN)$(WANTED)
+	@$(BIN)/tremor doctor
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis workflow/tremor.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# --clear: an environment whose installation was cut short, or whose lock has changed, is built from nothing.
+# Plain `snakemake` in it reads an option's values and the targets behind them apart (tremor/command_line.py).
+$(RUN)$(WANTED):
+	@python=''; \
+	for candidate in $(if $(PYTHON),'$(PYTHON)',python3 python3.14 python3.13 python3.12 python3.11); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        python=$$candidate; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'error: $(if $(PYTHON),$(PYTHON) is no Python 3.11 or newer,no Python 3.11 or newer found);' \
+	        'name one: make demo PYTHON=/path/to/python3.12' >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	    echo "error: $$python has no venv module; install it (Debian and Ubuntu: python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "Building $(VENV) with $$("$$python" --version) (a few minutes at most)"; \
+	"$$python" -m venv --clear $(VENV)
+	@$(PIP) install --no-compile -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@sed -i.orig 's/^from snakemake.cli import main$$/from tremor.command_line import main/' $(BIN)/snakemake
+	@rm $(BIN)/snakemake.orig
+	@grep -q tremor.command_line $(BIN)/snakemake
+	@touch $(RUN) $(RUN)-$$($(BIN)/python -c 'import platform; print(platform.python_version())')
+
+$(DEV)$(WANTED): $(RUN)$(WANTED)
+	@$(PIP) install --no-compile -r requirements-dev.lock
+	@touch $(DEV) $(DEV)-$$($(BIN)/python -c 'import platform; print(platform.python_version())')

@@ -1,0 +1,77 @@
+"""The Jacobian against torch's own, against its floor of arithmetic, and against its memory bound."""
+
+import sys
+
+from bench import ROOT, llama, naive, timing
+from bench.context import Context
+from bench.report import Row, at_least, at_most
+from tremor.probe.jacobian import MAX_CHUNK, gradient_bytes, jacobian
+
+ORDER = 30
+
+# Resident memory above what the loaded model and the imports take, in a process of its own.
+_PEAK = """
+import resource, sys, torch
+from bench import llama
+from tremor.probe.jacobian import jacobian
+torch.set_num_threads(2)
+loaded = llama.build(llama.SMALL)
+base = llama.point(loaded, 64)
+jacobian(loaded, base, chunk=1, tap="residual.1")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+jacobian(loaded, base, chunk=int(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def measure(context: Context) -> list[Row]:
+    """Full Jacobians; the floor is what the products of the rows that are run need at the matrix rate."""
+    rows: list[Row] = []
+    parameters = llama.block_parameters(context.loaded)
+    width = context.shape.width
+    for tokens, target in ((6, 4), (64, 25)):
+        base = llama.point(context.loaded, tokens)
+        times = timing.repeated(lambda base=base: jacobian(context.loaded, base), 1 if context.large else 9)  # type: ignore[misc]
+        rows.append(Row(f"Jacobian at {tokens} tokens", times.text()))
+        if not context.large:
+            plain = timing.repeated(
+                lambda base=base: naive.full_jacobian(context.loaded, base), 5 if tokens == 6 else 1, warm=0  # type: ignore[misc]
+            )
+            rows.append(Row(f"torch's Jacobian of the sequence at {tokens} tokens", plain.text()))
+            rows.append(
+                at_least(f"Jacobian at {tokens} tokens, times faster", plain.best / times.best, target, unit="×")
+            )
+        if tokens == 6:
+            rate = context.gauge()
+            floor = 2 * parameters * (width + tokens) / rate  # forward of the prompt, backward of each output
+            rows.append(
+                at_least("Jacobian, fraction of its floor", floor / times.best, 0.5, note=f"floor {floor:.3g} s")
+            )
+            if not context.large:
+                other = timing.repeated(lambda base=base: jacobian(context.loaded, base, method="replicated"), 5)  # type: ignore[misc]
+                floor = 2 * parameters * (2 * width + tokens - 1) / rate
+                rows.append(
+                    Row(
+                        "Jacobian by replicated rows, fraction of its floor",
+                        f"{floor / other.best:.3g} ({other.text()}, floor {floor:.3g} s)",
+                    )
+                )
+    return rows if context.large else rows + _memory(context)
+
+
+def _memory(context: Context) -> list[Row]:
+    base = llama.point(context.loaded, 64)
+    rows = []
+    for chunk in (32, min(MAX_CHUNK, context.shape.width)):
+        _, printed = timing.command([sys.executable, "-c", f"import bench{_PEAK}", str(chunk)], str(ROOT), 1)
+        # The matrix itself, twice while its parts are joined, and the allocator's slack come on top.
+        bound = chunk * gradient_bytes(context.loaded, base) + 32 * 2**20
+        rows.append(
+            at_most(
+                f"Jacobian at 64 tokens, peak memory, chunk {chunk}",
+                float(printed) * 1024 / 2**20,
+                round(bound / 2**20),
+                unit=" MiB",
+            )
+        )
+    return rows

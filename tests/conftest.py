@@ -1,0 +1,46 @@
+"""Fixtures for the whole session: tiny saved models, each built, saved and loaded once."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from families import save_tiny
+from tremor.models.loader import LoadedModel, load
+
+PROMPT = "The capital of France is"
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Family -> folder of a saved tiny model with two blocks. Never change a file in it: copy it first."""
+
+    @lru_cache(maxsize=None)
+    def save(family: str) -> Path:
+        folder = tmp_path_factory.mktemp("tiny") / family
+        save_tiny(family, folder, layers=2)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def loaded_model(saved_model: Callable[[str], Path]) -> Callable[..., LoadedModel]:
+    """(family, dtype) -> a loaded tiny model on the CPU, shared by all tests: leave it as it is."""
+
+    @lru_cache(maxsize=None)
+    def get(family: str, dtype: str = "float32") -> LoadedModel:
+        return load(saved_model(family), dtype=dtype, device="cpu")
+
+    return get
+
+
+@pytest.fixture
+def private_model(saved_model: Callable[[str], Path]) -> Callable[..., LoadedModel]:
+    """(family, dtype) -> a loaded tiny model of this test's own, free to be damaged."""
+
+    def get(family: str, dtype: str = "float32") -> LoadedModel:
+        return load(saved_model(family), dtype=dtype, device="cpu")
+
+    return get

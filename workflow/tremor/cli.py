@@ -1,0 +1,165 @@
+"""The command `tremor`: what a user asks outside of a workflow run. Each subcommand imports what it needs, no more."""
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tremor import __version__
+from tremor.errors import ArtifactError, TremorError
+
+SIGNIFICANT = 4  # digits of a number in a table on the screen; the file has all of them
+GAP = "  "
+
+
+def number(text: str) -> str:
+    """A cell of a CSV as a person reads it: numbers with few digits, all else as it is.
+
+    Args:
+        text: the cell.
+
+    Returns:
+        The number to `SIGNIFICANT` digits, or the text.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    # Whole numbers are counts, and lose nothing by being short.
+    return text if text.lstrip("+-").isdigit() else f"{value:.{SIGNIFICANT}g}"
+
+
+def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns and the rows of a CSV file, as text.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ArtifactError: it cannot be read, is empty, or has rows of another length than its header.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}; make it first: snakemake {path}") from error
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise ArtifactError(f"{path} is no CSV table; delete it and run snakemake again") from error
+    if any(len(row) != len(header) for row in rows):
+        raise ArtifactError(f"{path} has rows of different lengths; delete it and run snakemake again")
+    return header, rows
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> str:
+    """A table on the screen: rows beneath each other if they fit, else one line for each column.
+
+    Args:
+        header: names of the columns.
+        rows: their cells.
+        width: characters of a line.
+
+    Returns:
+        The lines, without the last line's end.
+    """
+    lines = [list(header), *([number(cell) for cell in row] for row in rows)]
+    if len(_aligned(lines)[0]) > width:
+        # A summary has more columns than a screen: turned, each row of it becomes a column.
+        lines = [list(column) for column in zip(*lines, strict=True)]
+    return "\n".join(_aligned(lines))
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return [GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _show(options: argparse.Namespace) -> int:
+    header, rows = read_rows(options.table)
+    # A pipe or a log has no width of its own: there a table may be as wide as most screens are.
+    width = os.get_terminal_size().columns if sys.stdout.isatty() else 120
+    print(table(header, rows, width=width))
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from tremor.config.generate import schema, schema_text
+    from tremor.config.listing import keys
+
+    if options.json:
+        sys.stdout.write(schema_text())
+        return 0
+    found = keys(schema())
+    blocks = options.block or sorted({key.partition(".")[0] for key, *_ in found})
+    known = {key.partition(".")[0] for key, *_ in found}
+    for name in blocks:
+        if name not in known:
+            sys.stderr.write(f"error: no block '{name}' (blocks: {', '.join(sorted(known))})\n")
+            return 1
+    shown = [entry for entry in found if entry[0].partition(".")[0] in blocks]
+    print("\n".join(_aligned([("key", "default", "allowed"), *shown])))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tremor import doctor
+
+    report = doctor.examine(device=options.device, dtype=options.dtype, threads=options.threads, folder=Path.cwd())
+    print("\n".join(_aligned([(finding.name, finding.text) for finding in report])))
+    bad = [finding for finding in report if finding.problem]
+    for finding in bad:
+        print(f"\nproblem: {finding.name}: {finding.problem}")
+    print("\nThis machine repeats itself bit for bit." if not bad else "\nSee docs/gotchas.md for what to do about it.")
+    return 1 if bad else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `tremor`."""
+    root = argparse.ArgumentParser(prog="tremor", description="Ask about Tremor's configuration, tables, machine.")
+    root.add_argument("--version", action="version", version=f"tremor {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    show = commands.add_parser("show", help="print a CSV table, such as a summary, for reading")
+    show.add_argument("table", type=Path, help="the file: results/exp15/summary.csv")
+    show.set_defaults(run=_show)
+
+    schema = commands.add_parser("schema", help="list every key of the configuration: default and what is allowed")
+    schema.add_argument("block", nargs="*", help="only these blocks (exp12, probe, ...)")
+    schema.add_argument("--json", action="store_true", help="print the JSON schema instead")
+    schema.set_defaults(run=_schema)
+
+    doctor = commands.add_parser("doctor", help="say what this machine computes with, and whether it repeats itself")
+    doctor.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    doctor.add_argument(
+        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="default: float32"
+    )
+    doctor.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    doctor.set_defaults(run=_doctor)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        arguments: the command line without the program; None takes the real one.
+
+    Returns:
+        The exit status: 0, or 1 after an error or a problem found.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except TremorError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; nothing is left to be flushed to it.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The command `snakemake` of `.venv`: Snakemake itself, which also takes a target behind an option with many values.
+
+Options such as ``--resources`` and ``--configfile`` take any number of values, so argparse gives them the targets that
+follow as well, and ``snakemake --resources gpu=1 results/exp15/summary.csv`` ends in a traceback. Nothing but the
+order of the arguments is changed here: values that cannot belong to the option are moved to the front.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+_PAIR = re.compile(r"[A-Za-z_]\w*=")
+_RULE_PAIR = re.compile(r"[A-Za-z_]\w*[:=]")
+_CONFIG_FILE = re.compile(r"(?!results/|resources/).*\.(ya?ml|json)$")
+
+# Options of Snakemake that take several values, and what one of their values looks like.
+_VALUES: dict[str, re.Pattern[str]] = {
+    **dict.fromkeys(("--resources", "--res", "--config", "-C", "--default-resources", "--default-res"), _PAIR),
+    **dict.fromkeys(("--set-threads", "--set-resources", "--set-scatter"), _RULE_PAIR),
+    **dict.fromkeys(("--configfile", "--configfiles"), _CONFIG_FILE),
+}
+
+
+def targets_first(arguments: Sequence[str]) -> list[str]:
+    """Move targets that stand among the values of an option before all options.
+
+    Args:
+        arguments: the command line without the program.
+
+    Returns:
+        The same arguments, in an order that Snakemake reads as it was meant.
+    """
+    targets, rest = [], []
+    values: re.Pattern[str] | None = None
+    for number, argument in enumerate(arguments):
+        if argument == "--":
+            rest += arguments[number:]
+            break
+        if argument.startswith("-"):
+            values = _VALUES.get(argument)
+            rest.append(argument)
+        elif values is not None and not values.match(argument):
+            # All that follows up to the next option are targets too.
+            values = _NOTHING
+            targets.append(argument)
+        else:
+            rest.append(argument)
+    return [*targets, *rest]
+
+
+_NOTHING = re.compile(r"(?!)")
+
+
+def main() -> int | None:
+    """Run Snakemake with this process's arguments."""
+    from snakemake.cli import main as snakemake
+
+    run: Callable[[], int | None] = snakemake
+    sys.argv[1:] = targets_first(sys.argv[1:])
+    return run()
