@@ -62,26 +62,30 @@ def _compact(channels: Tensor) -> slice | Tensor:
     return slice(first, last + 1) if last - first + 1 == len(index) else index.cpu()
 
 
-def _float32(value: Any) -> Any:
-    """Cast floating tensors to float32, also inside tuples and dicts, and cut them from the graph."""
+def _at_least_float32(value: Any) -> Any:
+    """Cast floating tensors to float32 where narrower, also inside tuples and dicts, and cut them from the graph.
+
+    Float64 stays: a module in true float64 takes nothing else.
+    """
     if isinstance(value, Tensor):
-        return value.detach().float() if value.is_floating_point() else value
+        wide = torch.promote_types(value.dtype, torch.float32)
+        return value.detach().to(wide) if value.is_floating_point() else value
     if isinstance(value, tuple):
-        return tuple(_float32(item) for item in value)
+        return tuple(_at_least_float32(item) for item in value)
     if isinstance(value, dict):
-        return {name: _float32(item) for name, item in value.items()}
+        return {name: _at_least_float32(item) for name, item in value.items()}
     return value
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers in float32; no copies where they are float32 already."""
+    """Parameters and buffers in float32 or float64; no copies where they are that already."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {name: _float32(tensor) for name, tensor in tensors.items()}
+    return {name: _at_least_float32(tensor) for name, tensor in tensors.items()}
 
 
 def _replay(call: Call, state: dict[str, Tensor], hidden: Tensor | None = None) -> Any:
     """Call a module again with other weights and, if given, another hidden state."""
-    args, kwargs = _float32(call.args), _float32(call.kwargs)
+    args, kwargs = _at_least_float32(call.args), _at_least_float32(call.kwargs)
     if hidden is not None and call.input_name is not None:
         kwargs[call.input_name] = hidden
     elif hidden is not None:
@@ -112,14 +116,14 @@ def _influence(call: Call, readers: list[Call], out: Call, head_width: int) -> l
     assert call.input is not None
     generator = torch.Generator().manual_seed(0)
 
-    def random(shape: torch.Size) -> Tensor:
-        return torch.randn(shape, generator=generator).to(call.input.device)  # type: ignore[union-attr]
+    def random(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator).to(like)
 
     state = _state(call.module)
     for name, tensor in state.items():
         # Random weights of moderate size: the key gradient of a trained, saturated softmax may be zero.
         if tensor.ndim == 2 and tensor.is_floating_point() and name.endswith("weight"):
-            state[name] = random(tensor.shape) / tensor.shape[-1] ** 0.5
+            state[name] = random(tensor) / tensor.shape[-1] ** 0.5
     leaves: list[Tensor] = [torch.empty(0)] * len(readers)
     heads: list[Tensor] = []
     handles: list[Any] = []
@@ -136,7 +140,7 @@ def _influence(call: Call, readers: list[Call], out: Call, head_width: int) -> l
             handles.append(reader.module.register_forward_hook(cut(place)))
         handles.append(out.module.register_forward_pre_hook(lambda module, args: heads.append(args[0])))
         with torch.enable_grad():
-            _replay(call, state, random(call.input.shape))
+            _replay(call, state, random(_at_least_float32(call.input)))
             last = heads[-1].reshape(-1, heads[-1].shape[-1])[-1]
             odd = (torch.arange(len(last), device=last.device) % head_width) % 2 == 1
             weights = torch.rand(len(last), generator=generator).to(last.device) + 0.5
@@ -193,7 +197,7 @@ def _moderate(name: str, tensor: Tensor, call: Call, generator: torch.Generator)
     Trained weights may drive an activation into its flat part, or past the clamp of GPT-OSS.
     """
     assert call.input is not None
-    noise = torch.randn(tensor.shape, generator=generator).to(tensor.device)
+    noise = torch.randn(tensor.shape, generator=generator).to(tensor)
     if name.endswith("bias"):
         return 0.3 * noise
     return noise / max(float(call.input.float().norm(dim=-1).max()), 1e-30)

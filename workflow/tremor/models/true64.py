@@ -69,8 +69,11 @@ def _wide(value: Any) -> Any:
 
 def _wide_name(value: Any) -> Any:
     """`Tensor.type` also takes names and legacy classes: "torch.cuda.FloatTensor"."""
-    name = value if isinstance(value, str) else f"{value.__module__}.{value.__name__}" if isinstance(value, type) else ""
-    return torch.float64 if name.endswith((".FloatTensor", ".HalfTensor", ".BFloat16Tensor")) else _wide(value)
+    if isinstance(value, type):
+        value = f"{value.__module__}.{value.__name__}"
+    if isinstance(value, str) and value.endswith((".FloatTensor", ".HalfTensor", ".BFloat16Tensor")):
+        return torch.float64
+    return _wide(value)
 
 
 class _Widen(TorchFunctionMode):
@@ -115,7 +118,7 @@ class _WideForward:
     mark = "_tremor_true64"
 
     @classmethod
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def of_class(cls, inner: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(inner)  # callers read the signature to see which arguments a model takes
         def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -179,7 +182,7 @@ def _twin(model: PreTrainedModel) -> dict[str, nn.Module]:
     """The modules of the same architecture built again from the config, with every table in float64."""
     kind = type(model)
     try:
-        with _meta_parameters(), torch.random.fork_rng(), widened():
+        with _meta_parameters(), torch.random.fork_rng(devices=[]), widened():
             fresh = kind(copy.deepcopy(model.config))
     except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError) as error:
         raise refusal(f"{kind.__name__} cannot be built again from its config to widen its tables ({error})") from error
@@ -196,28 +199,46 @@ def _tables(module: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
             yield module.__dict__, name
 
 
+def _remembers(module: nn.Module) -> bool:
+    """Whether a rotation changes its table with the prompts it meets (transformers' `dynamic_rope_update`)."""
+    kind: Any = getattr(module, "rope_type", None)
+    kinds = kind.values() if isinstance(kind, dict) else (kind,)
+    return any(isinstance(k, str) and ("dynamic" in k or k == "longrope") for k in kinds)
+
+
+def _set(where: dict[str, Any], name: str, value: Any, undo: ExitStack) -> None:
+    undo.callback(where.__setitem__, name, where[name])
+    where[name] = value
+
+
 def _recompute(model: PreTrainedModel, undo: ExitStack) -> None:
     """Replace every table by the same table computed in float64."""
-    todo = [(path, *place) for path, module in model.named_modules() for place in _tables(module)]
-    if not todo:
-        return
-    twins = _twin(model)
-    for path, where, name in todo:
+    todo = [(path, module, *place) for path, module in model.named_modules() for place in _tables(module)]
+    twins = _twin(model) if todo else {}
+    for path, module, where, name in todo:
         twin = twins.get(path)
         old: Tensor = where[name]
         new = None if twin is None else getattr(twin, name, None)
+        if new is None and _remembers(module):
+            del where[name]  # kept from an earlier forward; the next one makes it again
+            undo.callback(where.__setitem__, name, old)
+            continue
         what = f"table '{path}.{name}' of {type(model).__name__}"
         if not isinstance(new, Tensor) or new.is_meta or new.shape != old.shape:
             raise refusal(f"{what} cannot be computed again from the config; set its dtype to float32")
         wide = new.detach().to(device=old.device, dtype=torch.float64)
         error = (old.double() - wide).abs()
-        if not bool((error <= _SAME_TABLE * wide.abs().max()).all()):  # also where one is NaN
+        same = bool((error <= _SAME_TABLE * wide.abs().max()).all())  # False also where one is NaN
+        if not same and not _remembers(module):
             raise refusal(
                 f"{what} is not the one its config describes (they differ by {float(error.max()):.3g}); "
                 "load the model again, or set its dtype to float32"
             )
-        where[name] = wide
-        undo.callback(where.__setitem__, name, old)
+        _set(where, name, wide, undo)
+    for path, module in model.named_modules():
+        if path in twins and _remembers(module):  # the longest prompt so far belongs to the old table
+            for name in [n for n in module.__dict__ if n.endswith("max_seq_len_cached")]:
+                _set(module.__dict__, name, getattr(twins[path], name), undo)
 
 
 def install(model: PreTrainedModel) -> ExitStack:
