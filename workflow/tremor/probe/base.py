@@ -1,6 +1,6 @@
 """The base point: one prompt, one position, one vector that every nudge starts from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -96,3 +96,12 @@ def base_point(loaded: LoadedModel, text: str, *, bos: BosPolicy = "auto") -> Ba
         x=to_array(embeddings[-1]),
         fmt=dtype_name(embeddings.dtype),
     )
+
+
+def moved_to(base: BasePoint, x: npt.NDArray[Any]) -> BasePoint:
+    """The same prompt with another vector [d_in] at its last position, on the lattice of the base point."""
+    embeddings = base.embeddings.clone()
+    embeddings[-1] = to_tensor(x, embeddings)
+    if to_array(embeddings[-1]).tobytes() != x.tobytes():
+        raise NumericsError(f"the vector is not on the {base.fmt} lattice of the prompt's embeddings; round it first")
+    return replace(base, embeddings=embeddings, x=x)

@@ -1,11 +1,10 @@
 """The Jacobian of the response at the base point: d(tap at the last position) / d(last input embedding).
 
 Only the last position moves, so the whole matrix needs one position a row against the frozen prefix. Attention runs
-eagerly: its derivative is the same function, and unlike the fused kernels it has both forward mode and batching rules.
+by its plain formula: it is the same function, and unlike the fused kernels it has forward mode and batching rules.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,24 +15,11 @@ from torch.autograd import forward_ad
 
 from tremor.errors import NumericsError
 from tremor.models.loader import LoadedModel
+from tremor.probe.attention import differentiable
 from tremor.probe.base import BasePoint, to_array
 from tremor.probe.prefix import Prefix
 
 Method = Literal["batched", "replicated"]
-
-
-@contextmanager
-def eager_attention(loaded: LoadedModel) -> Iterator[None]:
-    """Run attention by its plain formula inside the block; the model's own choice returns afterwards."""
-    # Some classes (Falcon) choose their attention modules when they are built; they keep what they have.
-    if loaded.attention == "eager" or not loaded.model._supports_attention_backend:
-        yield
-        return
-    loaded.model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        loaded.model.set_attn_implementation(loaded.attention)
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ def jacobian(
     like = base.embeddings
     if chunk is None:
         chunk = max(1, min(MAX_CHUNK, int(max_memory / gradient_bytes(loaded, base))))
-    with eager_attention(loaded), torch.enable_grad():
+    with differentiable(loaded), torch.enable_grad():
         sweep = _batched(target, chunk) if method == "batched" else _replicated(target, chunk)
         parts = [part.to("cpu") for part in sweep]
     matrix = to_array(torch.cat(parts))
@@ -152,7 +138,7 @@ class JacobianOperator:
         self._loaded = loaded
         self._prefix = self._target.prefix(1)
         self._row = base.embeddings[-1:].detach()
-        with eager_attention(loaded), torch.no_grad():
+        with differentiable(loaded), torch.no_grad():
             width = int(self._target.forward(self._row, self._prefix).shape[1])
         self.shape = (width, int(self._row.shape[1]))
         self.products = 0
@@ -161,7 +147,7 @@ class JacobianOperator:
         """J v by forward-mode differentiation; v [d_in], result [d_out] float64."""
         self.products += 1
         tangent = torch.as_tensor(vector, dtype=self._row.dtype, device=self._row.device)[None]
-        with eager_attention(self._loaded), torch.enable_grad(), forward_ad.dual_level():
+        with differentiable(self._loaded), torch.enable_grad(), forward_ad.dual_level():
             try:
                 output = self._target.forward(forward_ad.make_dual(self._row, tangent), self._prefix)
             except NotImplementedError as error:  # BLOOM's GELU, and attention kernels that cannot be switched
@@ -177,7 +163,7 @@ class JacobianOperator:
     def rmatvec(self, vector: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """J^T u by reverse mode; u [d_out], result [d_in] float64."""
         self.products += 1
-        with eager_attention(self._loaded), torch.enable_grad():
+        with differentiable(self._loaded), torch.enable_grad():
             row = self._row.clone().requires_grad_(True)
             output = self._target.forward(row, self._prefix)
             cotangent = torch.as_tensor(vector, dtype=output.dtype, device=output.device)[None]
