@@ -1,7 +1,7 @@
 """Fixtures for the whole session: tiny saved models, each built, saved and loaded once."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ PROMPT = "The capital of France is"
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Family -> folder of a saved tiny model with two blocks. Never change a file in it: copy it first."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def save(family: str) -> Path:
         folder = tmp_path_factory.mktemp("tiny") / family
         save_tiny(family, folder, layers=2)
@@ -29,7 +29,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 def loaded_model(saved_model: Callable[[str], Path]) -> Callable[..., LoadedModel]:
     """(family, dtype) -> a loaded tiny model on the CPU, shared by all tests: leave it as it is."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def get(family: str, dtype: str = "float32") -> LoadedModel:
         return load(saved_model(family), dtype=dtype, device="cpu")
 

@@ -348,6 +348,7 @@ class Staircase:
         low, high = low[live], np.full(live.shape, self.end, dtype=np.int64)
         rows, columns, before = rows[live], columns[live], before[live]
         guess = self._guess(rows, columns, low)
+        stride, first = _GALLOP, None
         while True:
             open_ = high - low > 1
             if not open_.any():
@@ -356,9 +357,11 @@ class Staircase:
             same = self._coordinate(rows, columns, middle) == before
             low = np.where(open_ & same, middle, low)
             high = np.where(open_ & ~same, middle, high)
-            # After the first look the true breakpoint is within a few steps of the guess: gallop away from it.
-            guess = np.where(same, guess + _GALLOP, guess - _GALLOP)
-            guess = np.where((high - low) < 4 * _GALLOP, -1, guess)
+            # The true breakpoint is near the guess: gallop away from it in growing strides until the answer turns,
+            # then halve what is left.
+            first = same if first is None else first
+            guess = np.where((guess < 0) | (same != first), -1, guess + np.where(same, stride, -stride))
+            stride *= 2
         result[live] = high
         return result.reshape(shape)
 

@@ -268,9 +268,7 @@ def test_some_rays_censored_others_not(loaded_model: Models) -> None:
     np.testing.assert_array_equal(found.censored, every.min_t > np.float32(s_max))
     assert 0 < found.censored.sum() < 8
     for name in ("max_s", "min_t", "evaluations"):
-        np.testing.assert_array_equal(
-            getattr(found, name)[~found.censored], getattr(every, name)[~found.censored]
-        )
+        np.testing.assert_array_equal(getattr(found, name)[~found.censored], getattr(every, name)[~found.censored])
 
 
 def test_bisection_agrees_or_is_wrong(loaded_model: Models) -> None:
@@ -382,7 +380,8 @@ def test_lookahead_never_runs_past_the_first_change() -> None:
 
 
 def test_memo_runs_no_input_twice() -> None:
-    directions = np.array([[1, 0], [1, 1e-9], [1, 1e-9], [0.5, 0], [-1, 0]], dtype=np.float32)
+    # The last two meet at inputs that are the first of one and the second of the other: another batch, the same bytes.
+    directions = np.array([[1, 0], [1, 1e-9], [1, 1e-9], [0.5, 0], [-1, 0], [1, 1], [1, 0.9]], dtype=np.float32)
     response = Scripted([1.0, 1.0], lambda row: offset(row) >= 6 or offset(row) <= -3, batch_size=2)
     found = search(response, directions)
     assert found.certified.all()
@@ -448,8 +447,7 @@ def test_budget_on_a_model(loaded_model: Models) -> None:
     np.testing.assert_array_equal(found.min_t, np.nextafter(found.max_s, INFINITY))
     for s, expected in ((found.max_s, False), (found.min_t, True)):
         inputs = [
-            input_at(base.x, d, np.array([v]), "float64", "float32")[0]
-            for d, v in zip(directions, s, strict=True)
+            input_at(base.x, d, np.array([v]), "float64", "float32")[0] for d, v in zip(directions, s, strict=True)
         ]
         assert np.all(response.changed(np.array(inputs))[0] == expected)
 

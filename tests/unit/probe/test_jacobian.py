@@ -14,14 +14,8 @@ from families import FAMILIES
 from tremor.errors import NumericsError
 from tremor.models.loader import LoadedModel
 from tremor.probe.base import BasePoint, base_point
-from tremor.probe.jacobian import (
-    JacobianOperator,
-    LastPositionMap,
-    Method,
-    eager_attention,
-    gradient_bytes,
-    jacobian,
-)
+from tremor.probe import attention
+from tremor.probe.jacobian import JacobianOperator, LastPositionMap, Method, gradient_bytes, jacobian
 from tremor.probe.response import Response
 
 Models = Callable[..., LoadedModel]
@@ -120,9 +114,7 @@ def test_other_taps(loaded_model: Models) -> None:
         np.testing.assert_array_equal(jacobian(loaded, base, tap="residual.0", method=method), np.eye(32))
     # final = norm(final_prenorm): the chain rule joins the two Jacobians.
     inner = jacobian(loaded, base, tap="final_prenorm").astype(np.float64)
-    prenorm = torch.from_numpy(
-        Response(loaded, base, mode="reference", taps=("final_prenorm",)).h0
-    )
+    prenorm = torch.from_numpy(Response(loaded, base, mode="reference", taps=("final_prenorm",)).h0)
     outer = torch.autograd.functional.jacobian(loaded.anatomy.normalise, prenorm).numpy()
     whole = jacobian(loaded, base)
     np.testing.assert_allclose(outer @ inner, whole, rtol=0, atol=ROUNDING * np.abs(whole).max())
@@ -144,9 +136,11 @@ def toy(*, linear: bool, rows: int = 5, columns: int = 3) -> tuple[Any, BasePoin
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(rows, columns, generator=generator)
     x = torch.randn(1, columns, generator=generator)
+    model: Any = nn.Module()
+    model.config, model._supports_attention_backend = SimpleNamespace(_attn_implementation="eager"), False
     loaded = SimpleNamespace(
         anatomy=SimpleNamespace(base=Toy(weight, linear=linear), d_model=rows),
-        model=SimpleNamespace(config=SimpleNamespace()),
+        model=model,
         attention="eager",
     )
     base = BasePoint(text="", ids=np.zeros(1, np.int64), embeddings=x, x=x[0].numpy(), fmt="float32")
@@ -218,11 +212,11 @@ def test_attention_comes_back_after_an_exception(loaded_model: Models, monkeypat
                 jacobian(loaded, base, method=method)
         with pytest.raises(RuntimeError, match="out of luck"):
             JacobianOperator(loaded, base)
-    assert seen == ["eager"] * 3
+    assert seen == [attention.NAME] * 3
     assert config._attn_implementation == "sdpa"
     before = Response(loaded, base, mode="batched", batch_size=2).h0
-    with eager_attention(loaded):
-        assert config._attn_implementation == "eager"
+    with attention.differentiable(loaded):
+        assert config._attn_implementation == attention.NAME
     jacobian(loaded, base)
     assert config._attn_implementation == "sdpa"
     assert Response(loaded, base, mode="batched", batch_size=2).h0.tobytes() == before.tobytes()
@@ -232,7 +226,7 @@ def test_an_infinite_derivative_is_refused() -> None:
     loaded, base, weight = toy(linear=True)
     loaded.anatomy.base.weight = torch.from_numpy(weight).clone()
     loaded.anatomy.base.weight[2, 1] = torch.inf
-    with pytest.raises(NumericsError, match="Jacobian of 'final' for a torch.float32 model has NaN or infinite"):
+    with pytest.raises(NumericsError, match=r"Jacobian of 'final' for a torch.float32 model has NaN or infinite"):
         jacobian(loaded, base)
 
 

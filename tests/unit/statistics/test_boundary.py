@@ -79,9 +79,7 @@ def test_nearest_angle_goes_round_the_circle() -> None:
     found = angle_statistics(np.radians(degrees), data)["cardinal"]
     assert found["e1"]["angle_degrees"] == pytest.approx(359.0)
     assert found["e1"]["max_s"] == float(data["max_s"][4])
-    assert [found[n]["angle_degrees"] for n in ("e2", "minus_e1", "minus_e2")] == pytest.approx(
-        [85.0, 178.0, 269.0]
-    )
+    assert [found[n]["angle_degrees"] for n in ("e2", "minus_e1", "minus_e2")] == pytest.approx([85.0, 178.0, 269.0])
 
 
 def test_all_censored() -> None:
@@ -170,9 +168,7 @@ def test_a_boundary_of_zero_has_no_sign_ratio() -> None:
 
 
 def test_counts() -> None:
-    found = boundary_counts(
-        np.array([True, False]), np.array([False, False]), np.array([0.0, 1.0]), np.array([1, 4])
-    )
+    found = boundary_counts(np.array([True, False]), np.array([False, False]), np.array([0.0, 1.0]), np.array([1, 4]))
     assert found == {
         "rays": 2, "certified_rays": 0, "censored_rays": 1, "nonzero_rays": 1, "mean_evaluations": 2.5,
     }  # fmt: skip

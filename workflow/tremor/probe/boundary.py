@@ -8,18 +8,41 @@ originals' experiments 12 and 13, which is kept as ``method="bisection"`` (desig
 import hashlib
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tremor import floats
-from tremor.probe.response import Response
+from tremor.probe.base import BasePoint
 
 Method = Literal["exact", "bisection"]
 LOOKAHEAD = 32  # distinct inputs of one ray in one batch at most, once few rays are left
 
 log = logging.getLogger(__name__)
+
+
+class Answering(Protocol):
+    """What the search asks: a response, or anything else whose answers to exact inputs may change."""
+
+    base: BasePoint
+    batch_size: int  # inputs that are best asked at a time
+    h0: npt.NDArray[Any]  # [width] answer at the base point
+
+    @property
+    def rows_evaluated(self) -> int:
+        """Rows the model has run."""
+        ...
+
+    def evaluate(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Answers [m, width] to inputs [m, d_in]."""
+        ...
+
+    def changed(
+        self, inputs: npt.NDArray[Any], *, threshold: float = 0.0
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
+        """Which inputs change the answer, and all answers."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +70,7 @@ class Boundaries:
 class _Memo:
     """Answers by the input's bytes: neighbouring rays share many first inputs, none is run twice."""
 
-    def __init__(self, response: Response, threshold: float) -> None:
+    def __init__(self, response: Answering, threshold: float) -> None:
         self._response = response
         self.threshold = threshold
         self._known: dict[bytes, npt.NDArray[Any] | None] = {}
@@ -68,7 +91,7 @@ class _Search:
 
     def __init__(
         self,
-        response: Response,
+        response: Answering,
         directions: npt.NDArray[Any],
         s_max: float,
         arithmetic: floats.Arithmetic,
@@ -230,7 +253,7 @@ class _Search:
 
 
 def find_boundaries(
-    response: Response,
+    response: Answering,
     directions: npt.NDArray[Any],
     *,
     s_max: float,
@@ -244,7 +267,8 @@ def find_boundaries(
     """The largest step along each direction up to which the answer does not change.
 
     Args:
-        response: The model's answer around a base point, in one mode and batch shape.
+        response: The model's answer around a base point, in one mode and batch shape; or what is made of it, such
+            as the chosen token.
         directions: [n, d_in] float32, exactly the vectors to use (not normalised here).
         s_max: Largest step looked at; beyond it a ray is censored.
         arithmetic: ``float64`` or ``float32`` (see :func:`tremor.floats.nudge`).

@@ -52,7 +52,7 @@ class Response:
         base: The base point; only its last position is replaced.
         mode: ``reference`` or ``batched``.
         batch_size: Rows of each batched evaluation, or ``auto``: the largest size within ``max_memory`` whose A/A
-            control is exact. Ignored in reference mode, where it is 1.
+            control is exact, and 1 for a mixture of experts. Ignored in reference mode, where it is 1.
         taps: Names of the tensors to answer with (see the anatomy); the first is what :meth:`changed` compares.
         max_memory: Bytes that the activations of one batch may take when its size is ``auto``.
         repeats: Runs of the A/A control, >= 2.
@@ -80,6 +80,9 @@ class Response:
         elif mode == "batched":
             # A size that was asked for is part of the function asked for: only "auto" looks for one that fits.
             fitting = tuple(b for b in AUTO_BATCHES if b * row_bytes(loaded, base) <= max_memory) or (1,)
+            if loaded.experts is not None:
+                # Experts run on the rows routed to them, so rows share a rounding; no control tries every routing.
+                fitting = (1,)
             sizes = fitting if batch_size == "auto" else (int(batch_size),)
         else:
             raise ValueError(f"unknown mode '{mode}'; one of reference, batched")
