@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -47,10 +48,10 @@ def build(shape: Shape, device: str = "cpu") -> LoadedModel:
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.key_value_heads,
         max_position_embeddings=256,
-        attn_implementation="sdpa",
     )
     with torch.device(device):
         model = LlamaForCausalLM(config)
+    model.set_attn_implementation("sdpa")
     model.eval().requires_grad_(False)
     words = {f"w{i}": i for i in range(shape.vocab)}
     tokenizer = PreTrainedTokenizerFast(
@@ -81,8 +82,9 @@ def block_parameters(loaded: LoadedModel) -> int:
     return sum(p.numel() for p in loaded.anatomy.blocks.parameters())
 
 
-def plane(width: int, rays: int) -> np.ndarray:
+def plane(width: int, rays: int) -> npt.NDArray[np.float32]:
     """Directions [rays, width] float32, evenly spaced over a random plane, as exp12 forms them."""
     e1, e2 = np.linalg.qr(np.random.default_rng(0).standard_normal((width, 2)))[0].T
     theta = np.linspace(0.0, 2 * np.pi, rays, endpoint=False)
-    return (np.cos(theta)[:, None] * e1 + np.sin(theta)[:, None] * e2).astype(np.float32)
+    directions: npt.NDArray[np.float32] = (np.outer(np.cos(theta), e1) + np.outer(np.sin(theta), e2)).astype(np.float32)
+    return directions

@@ -11,10 +11,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python bench/run.py`
 
-from bench import ROOT, instruments, report  # noqa: E402 - the path comes first
-from tremor import platform  # noqa: E402
-
-THREADS = 2
+from bench import ROOT, instruments, report
+from tremor import platform
 
 
 def _modules(device: str, only: list[str]) -> list[Any]:
@@ -27,7 +25,7 @@ def _modules(device: str, only: list[str]) -> list[Any]:
     return sorted(fitting, key=lambda module: int(module.ORDER))
 
 
-def _section(device: str, only: list[str]) -> tuple[str, bool]:
+def _section(device: str, only: list[str], threads: int, clock: str) -> tuple[str, bool]:
     """The text between the markers for one device, and whether every target was met."""
     import torch
 
@@ -42,8 +40,8 @@ def _section(device: str, only: list[str]) -> tuple[str, bool]:
         rows += found
     where = torch.cuda.get_device_name() if device == "cuda" else f"{report.processor()}, {os.cpu_count()} cores"
     about = (
-        f"{where}; {THREADS} threads, float32 without TF32; torch {torch.__version__}. Model: random Llama, "
-        f"{context.shape.text()}. Load average {before:.1f} before and {timing.load():.1f} after. "
+        f"{where}; {threads} thread(s), {clock} clock, float32 without TF32; torch {torch.__version__}. "
+        f"Model: random Llama, {context.shape.text()}. Load average {before:.1f} before and {timing.load():.1f} after. "
         "Times are the best of several runs, the median in brackets."
     )
     return f"\n{about}\n\n{report.table(rows)}\n", all(row.ok is not False for row in rows)
@@ -55,16 +53,29 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names of instruments; the page is then left alone")
     parser.add_argument("--device", choices=("cpu", "cuda"), nargs="*", help="default: cpu, and cuda if there is one")
     parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads within an operation")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu, with --threads 1, is for a machine that others are using",
+    )
     options = parser.parse_args()
+    if options.clock == "cpu" and options.threads != 1:
+        parser.error("--clock cpu needs --threads 1: two threads that wait for each other burn time")
     logging.disable(logging.WARNING)
     # One call serves both devices: a GPU adds its own settings to the same threads.
-    platform.apply(platform.Request(device="auto", threads=THREADS))
+    platform.apply(platform.Request(device="auto", threads=options.threads))
     import torch
+
+    from bench import timing
+
+    timing.use_clock(options.clock)
 
     devices = options.device or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     sections, met = {}, True
     for device in devices:
-        sections[device], fine = _section(device, options.only)
+        sections[device], fine = _section(device, options.only, options.threads, options.clock)
         met &= fine
     if not options.only:
         report.write(ROOT / "docs" / "performance.md", sections)

@@ -9,18 +9,24 @@ from tremor.probe.jacobian import MAX_CHUNK, gradient_bytes, jacobian
 
 ORDER = 30
 
-# Resident memory above what the loaded model and the imports take, in a process of its own.
+# Growth of the resident set in a process of its own; the kernel's high-water mark is reset before (Linux).
 _PEAK = """
-import resource, sys, torch
+import sys
+from pathlib import Path
 from bench import llama
+import torch
 from tremor.probe.jacobian import jacobian
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
 torch.set_num_threads(2)
 loaded = llama.build(llama.SMALL)
 base = llama.point(loaded, 64)
-jacobian(loaded, base, chunk=1, tap="residual.1")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+jacobian(loaded, llama.point(loaded, 2), chunk=1, tap="residual.1")
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
 jacobian(loaded, base, chunk=int(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(status("VmHWM") - before)
 """
 
 
@@ -35,7 +41,9 @@ def measure(context: Context) -> list[Row]:
         rows.append(Row(f"Jacobian at {tokens} tokens", times.text()))
         if not context.large:
             plain = timing.repeated(
-                lambda base=base: naive.full_jacobian(context.loaded, base), 5 if tokens == 6 else 1, warm=0  # type: ignore[misc]
+                lambda base=base: naive.full_jacobian(context.loaded, base),  # type: ignore[misc]
+                5 if tokens == 6 else 1,
+                warm=0,
             )
             rows.append(Row(f"torch's Jacobian of the sequence at {tokens} tokens", plain.text()))
             rows.append(
@@ -63,7 +71,7 @@ def _memory(context: Context) -> list[Row]:
     base = llama.point(context.loaded, 64)
     rows = []
     for chunk in (32, min(MAX_CHUNK, context.shape.width)):
-        _, printed = timing.command([sys.executable, "-c", f"import bench{_PEAK}", str(chunk)], str(ROOT), 1)
+        _, printed = timing.command([sys.executable, "-c", _PEAK, str(chunk)], str(ROOT), 1)
         # The matrix itself, twice while its parts are joined, and the allocator's slack come on top.
         bound = chunk * gradient_bytes(context.loaded, base) + 32 * 2**20
         rows.append(
