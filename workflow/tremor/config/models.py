@@ -73,12 +73,12 @@ class Training(Block):
     """How the embedded models are trained. A change here trains them again."""
 
     seed: Seed = Field(
-        default=20260101, description="Seed of the initial weights and of the order of the text."
+        default=0, description="Seed of the initial weights and of the order of the text."
     )
     threads: PositiveInteger = Field(
-        default=2,
+        default=1,
         description="Threads of torch while training. Another number rounds differently and gives other "
-        "weights.",
+        "weights; with models this small, a second one gains nothing.",
     )
     min_recall: Real = Field(
         default=0.8,
