@@ -43,7 +43,7 @@ help:
 	@echo 'make clean   remove caches of tools (results, models and .venv stay)'
 
 demo: $(RUN)$(WANTED)
-	@$(BIN)/snakemake $(DEMO) $(PICTURES) --cores all --resources gpu=1
+	@$(BIN)/snakemake $(DEMO) $(PICTURES) --quiet host reason --cores all --resources gpu=1
 	@echo
 	@$(BIN)/tremor show $(DEMO)
 	@printf '\nMore of each column: docs/exp15.md. Pictures to look at:\n'
@@ -65,7 +65,7 @@ format: $(DEV)$(WANTED)
 	@$(BIN)/snakefmt Snakefile rules workflow/Snakefile
 
 bench: $(DEV)$(WANTED)
-	@$(BIN)/python bench/bench.py $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
 
 docs: $(DEV)$(WANTED)
 	@$(BIN)/python -m tremor.config.generate
@@ -88,7 +88,7 @@ $(RUN)$(WANTED):
 	    fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	    echo 'error: $(if $(PYTHON),$(PYTHON) is no Python 3.11 or newer,no Python 3.11 or newer found);' \
+	    echo 'error: $(if $(PYTHON),$(PYTHON) does not run as Python 3.11 or newer,no Python 3.11 or newer found);' \
 	        'name one: make demo PYTHON=/path/to/python3.12' >&2; exit 1; \
 	fi; \
 	if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then \

@@ -30,7 +30,8 @@ def targets_first(arguments: Sequence[str]) -> list[str]:
     Returns:
         The same arguments, in an order that Snakemake reads as it was meant.
     """
-    targets, rest = [], []
+    targets: list[str] = []
+    rest: list[str] = []
     values: re.Pattern[str] | None = None
     for number, argument in enumerate(arguments):
         if argument == "--":

@@ -120,7 +120,7 @@ def _tiny(device: str, dtype: str) -> tuple[Any, Any]:
     """A random Llama of no use but to compute with, and a base point of it."""
     import numpy as np
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from tremor.models.anatomy import describe
     from tremor.models.loader import DTYPES, LoadedModel
@@ -129,7 +129,8 @@ def _tiny(device: str, dtype: str) -> tuple[Any, Any]:
     # The global generator is the only one that transformers initialises from; its state is given back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(**TINY, attn_implementation="sdpa"))
+        config = AutoConfig.for_model("llama", **TINY)
+        model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     model = model.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
     anatomy = describe(model)
     ids = np.arange(1, 7, dtype=np.int64)
