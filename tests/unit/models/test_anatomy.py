@@ -254,9 +254,7 @@ def test_query_key_value_slices_by_the_cache(name: str) -> None:
             torch.testing.assert_close(key[:, :, 0], cached_key[:, :, 0], **close)
 
 
-@pytest.mark.parametrize(
-    "name", ["gpt2", "gpt_neox", "bloom", "falcon", "falcon_new", "codegen", "gpt_bigcode"]
-)
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "bloom", "falcon", "falcon_new", "codegen", "gpt_bigcode"])
 def test_fused_slices_are_a_partition(name: str) -> None:
     """Query, key and value take every output feature of the fused parameter exactly once."""
     anatomy = describe(tiny(name))

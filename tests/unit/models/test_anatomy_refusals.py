@@ -14,9 +14,7 @@ from tremor.models.anatomy import describe
 
 def _small(model_type: str, auto: Any, **settings: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    model: PreTrainedModel = auto.from_config(
-        AutoConfig.for_model(model_type, vocab_size=64, **settings)
-    ).eval()
+    model: PreTrainedModel = auto.from_config(AutoConfig.for_model(model_type, vocab_size=64, **settings)).eval()
     return model
 
 
@@ -66,9 +64,7 @@ def test_blocks_that_are_skipped_are_refused() -> None:
 
 def test_unknown_treatment_of_the_logits_is_refused() -> None:
     model = tiny("gemma2")
-    handle = model.register_forward_hook(
-        lambda module, args, output: setattr(output, "logits", output.logits + 1)
-    )
+    handle = model.register_forward_hook(lambda module, args, output: setattr(output, "logits", output.logits + 1))
     with pytest.raises(ModelError, match="head is not understood"):
         describe(model)
     handle.remove()

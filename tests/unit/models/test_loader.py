@@ -181,9 +181,7 @@ def test_tensor_of_another_shape_is_refused(copy: Path) -> None:
 def test_remote_code_is_never_run(copy: Path) -> None:
     edit(copy, model_type="my_own", auto_map={"AutoModelForCausalLM": "modeling.Mine"})
     (copy / "modeling.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(
-        ModelError, match=r"'my_own' is unknown to transformers .* \(auto_map\), which is never run"
-    ):
+    with pytest.raises(ModelError, match=r"'my_own' is unknown to transformers .* \(auto_map\), which is never run"):
         load(copy)
 
 

@@ -98,9 +98,7 @@ def test_one_bit_of_the_weights(copy: Path) -> None:
     built = manifest.build("mine", ENTRY, copy)
     flip(copy / "model.safetensors")
     manifest.verify(built, copy, quick=True)
-    with pytest.raises(
-        ArtifactError, match=r"'mine': weights \(model\.safetensors\) changed since the manifest"
-    ):
+    with pytest.raises(ArtifactError, match=r"'mine': weights \(model\.safetensors\) changed since the manifest"):
         manifest.verify(built, copy)
     assert manifest.build("mine", ENTRY, copy)["weights_digest"] != built["weights_digest"]
 

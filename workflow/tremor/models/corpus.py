@@ -37,7 +37,7 @@ RELATIONS: Mapping[str, str] = {
 }
 
 CAPITAL_TEMPLATE = "The capital of {subject} is {object}."
-CAPITAL_REPEATS = 3  # of this one sentence: the default prompt is cut from it, and must be known well
+CAPITAL_REPEATS = 6  # of this one sentence: the default prompt is cut from it, and must be known well
 
 TemplateSplit = Literal["train", "heldout"]
 TextSplit = Literal["train", "calibration", "heldout"]
