@@ -37,9 +37,7 @@ def snakemake(tmp_path: Path, **changes: Any) -> SimpleNamespace:
     parts: dict[str, Any] = {
         "input": Named(manifest=Text("m.json"), rows=["a.h5", "b.h5"]),
         "output": Named(data="out.h5"),
-        "params": Named(
-            cfg={"angles": 4, "list": (1, Text("x"))}, code=Text("abc"), on=True, none=None, x=1.5
-        ),
+        "params": Named(cfg={"angles": 4, "list": (1, Text("x"))}, code=Text("abc"), on=True, none=None, x=1.5),
         "wildcards": Named(model="tiny"),
         "threads": 3,
         "resources": Named(_cores=8, gpu=1, tmpdir="t"),
@@ -162,3 +160,22 @@ def test_termination_unwinds(tmp_path: Path) -> None:
 def test_no_log_file(tmp_path: Path) -> None:
     job.main(lambda *_: None, snakemake(tmp_path, log=Named()))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_full_disk_under_the_log_too_leaves_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(inputs: Any, params: Any, outputs: Any) -> None:
+        raise ArtifactError("cannot write out.h5: no space is left on that disk")
+
+    with pytest.raises(SystemExit) as stopped:
+        job.main(run, snakemake(tmp_path, log=Named("/dev/full")))
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "error: cannot write out.h5: no space is left on that disk\n"
+    job.main(lambda *_: logging.getLogger("tremor").info("done"), snakemake(tmp_path, log=Named("/dev/full")))
+    assert capsys.readouterr().err == "done\n"
+
+
+def test_a_log_that_cannot_be_opened_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    job.main(lambda *_: None, snakemake(tmp_path, log=Named(str(tmp_path / "file" / "job.log"))))
+    assert re.search(r"warning: cannot write the log \S+job\.log \(.+\); its messages", capsys.readouterr().err)

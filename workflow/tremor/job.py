@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
@@ -52,10 +52,7 @@ def unpack(snakemake: Any) -> tuple[Inputs, Params, Outputs]:
         ConfigError: a file without a name, a parameter with a reserved name, or one that is not plain data.
     """
     rule = str(getattr(snakemake, "rule", "?"))
-    params = {
-        name: _plain(value, f"{rule}.params.{name}")
-        for name, value in _items(snakemake.params, "params", rule)
-    }
+    params = {name: _plain(value, f"{rule}.params.{name}") for name, value in _items(snakemake.params, "params", rule)}
     for name in _RESERVED:
         if name in params:
             raise ConfigError(f"rule {rule}: a parameter cannot be called {name!r}, rename it")
@@ -66,9 +63,7 @@ def unpack(snakemake: Any) -> tuple[Inputs, Params, Outputs]:
         Params(
             **params,
             threads=int(getattr(snakemake, "threads", 1)),
-            resources=SimpleNamespace(
-                **{k: _plain(v, k) for k, v in resources.items() if not k.startswith("_")}
-            ),
+            resources=SimpleNamespace(**{k: _plain(v, k) for k, v in resources.items() if not k.startswith("_")}),
             wildcards=SimpleNamespace(**{k: str(v) for k, v in wildcards.items()}),
         ),
         Outputs(**_files(snakemake.output, "output", rule)),
@@ -80,13 +75,9 @@ def _items(container: Any, what: str, rule: str) -> list[tuple[str, Any]]:
     named = [(str(name), value) for name, value in container.items()]
     if isinstance(container, list):
         # A name may stand for several consecutive items, which Snakemake then gives as a list.
-        count = sum(
-            len(value) if isinstance(value, list) and what != "resources" else 1 for _, value in named
-        )
+        count = sum(len(value) if isinstance(value, list) and what != "resources" else 1 for _, value in named)
         if count < len(container):
-            raise ConfigError(
-                f"rule {rule}: {len(container) - count} item(s) of {what} have no name, name them"
-            )
+            raise ConfigError(f"rule {rule}: {len(container) - count} item(s) of {what} have no name, name them")
     return named
 
 
@@ -110,9 +101,7 @@ def _plain(value: Any, where: str) -> Any:
         return {_plain(key, where): _plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, where) for item in value]
-    raise ConfigError(
-        f"{where} is a {type(value).__name__}; parameters are numbers, text, lists and mappings"
-    )
+    raise ConfigError(f"{where} is a {type(value).__name__}; parameters are numbers, text, lists and mappings")
 
 
 def main(run: Run, snakemake: Any) -> None:
@@ -184,28 +173,50 @@ class _NoDebug(logging.Filter):
         return record.levelno > logging.DEBUG or record.name.partition(".")[0] == "tremor"
 
 
+class _LogFile(logging.FileHandler):
+    """A rule's log. Where the disk refuses it, the same messages on stderr must do: they may be about that disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print no traceback over the message that could not be written."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, whether or not what is left in its buffer can be written."""
+        with suppress(OSError):
+            super().close()
+
+
+def _log_file(path: Path) -> logging.FileHandler | None:
+    """The handler of a rule's log file; None, with a warning, where no file can be opened."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _LogFile(path, mode="w", encoding="utf-8")
+    except OSError as error:
+        _log.warning("cannot write the log %s (%s); its messages are shown here alone", path, error.strerror)
+        return None
+    form = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    form.converter = time.gmtime
+    file.setFormatter(form)
+    file.addFilter(_NoDebug())
+    return file
+
+
 @contextmanager
 def _logging(path: Path | None) -> Iterator[None]:
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(_Console())
     console.setLevel(logging.INFO)
     handlers: list[logging.Handler] = [console]
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w", encoding="utf-8")
-        form = logging.Formatter(
-            "%(asctime)sZ %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
-        )
-        form.converter = time.gmtime
-        file.setFormatter(form)
-        file.addFilter(_NoDebug())
-        handlers.append(file)
     root, ours = logging.getLogger(), logging.getLogger("tremor")
     levels = root.level, ours.level
     root.setLevel(logging.INFO)
     ours.setLevel(logging.DEBUG)
-    for handler in handlers:
-        root.addHandler(handler)
+    root.addHandler(console)
+    file = None if path is None else _log_file(path)
+    if file is not None:
+        handlers.append(file)
+        root.addHandler(file)
     logging.captureWarnings(True)
     try:
         yield

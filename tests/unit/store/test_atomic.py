@@ -12,7 +12,7 @@ import pytest
 
 from tremor.errors import ArtifactError
 from tremor.store import atomic
-from tremor.store.atomic import replacing, write_bytes
+from tremor.store.atomic import disk_errors, replacing, write_bytes
 
 
 def failing(number: int):
@@ -67,9 +67,7 @@ def test_an_exception_keeps_the_old_artifact(tmp_path: Path) -> None:
         (errno.EACCES, "permission is denied"),
     ],
 )
-def test_failing_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, text: str
-) -> None:
+def test_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, text: str) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
     with monkeypatch.context() as patch:
@@ -120,3 +118,19 @@ def test_what_a_killed_writer_left_is_swept_but_not_a_living_one(tmp_path: Path)
     assert orphan.exists()
     write_bytes(target, b"2")
     assert os.listdir(tmp_path) == ["a.h5"]
+
+
+def test_a_full_disk_that_a_library_in_rust_reports(tmp_path: Path) -> None:
+    class SafetensorError(Exception):
+        """As safetensors has it: no OSError, and the number in the text alone."""
+
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ArtifactError, match=r"cannot write .*model\.safetensors: no space is left"), disk_errors(path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError, match="header"), disk_errors(path):
+        raise SafetensorError("invalid header")
+
+
+def test_an_error_that_is_clear_already_passes(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"^cannot write inner: done$"), disk_errors(tmp_path / "outer"):
+        raise ArtifactError("cannot write inner: done") from OSError(errno.ENOSPC, "No space left on device")

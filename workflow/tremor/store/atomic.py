@@ -9,14 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tremor.errors import ArtifactError
+from tremor.errors import ArtifactError, TremorError
 
-_SPACE = (
-    "free some space there (or work in another folder with `snakemake --directory`), then run snakemake again"
-)
-_RIGHTS = (
-    "make the folder writable (or work in another one with `snakemake --directory`), then run snakemake again"
-)
+_SPACE = "free some space there (or work in another folder with `snakemake --directory`), then run snakemake again"
+_RIGHTS = "make the folder writable (or work in another one with `snakemake --directory`), then run snakemake again"
 _CAUSES = {
     errno.ENOSPC: ("no space is left on that disk", _SPACE),
     errno.EDQUOT: ("the disk quota is used up", _SPACE),
@@ -34,12 +30,12 @@ _CAUSES = {
 
 
 def _errno_of(error: BaseException) -> int | None:
-    """Error number of an exception; HDF5 mentions it in its message only, at times several causes deep."""
+    """Error number of an exception; HDF5 and libraries in Rust have it in their text only, at times causes deep."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _CAUSES:
             return seen.errno
-        found = re.search(r"errno = (\d+)", str(seen))
+        found = re.search(r"\b(?:errno =|os error) (\d+)", str(seen))
         if found and int(found.group(1)) in _CAUSES:
             return int(found.group(1))
         seen = seen.__cause__ or seen.__context__
@@ -59,8 +55,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        number = _errno_of(error)
+    except TremorError:
+        raise
+    except Exception as error:
+        # Safetensors and tokenizers raise kinds of their own; of others only the text of a Rust error is believed.
+        known = isinstance(error, (OSError, RuntimeError)) or "(os error " in str(error)
+        number = _errno_of(error) if known else None
         if number is None or not _concerns(error, path):
             raise
         cause, remedy = _CAUSES[number]
