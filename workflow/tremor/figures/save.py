@@ -1,6 +1,5 @@
 """Save figures so that the same data give the same bytes, and no reader ever sees half a file."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,32 +13,30 @@ from tremor.store.atomic import replacing
 
 SOFTWARE = "Tremor"
 _MODEL_KEYS = ("weights_digest", "tokenizer_digest", "revision")
+_KEYS = ("config", "code", "seeds", "platform", "libraries", "python", "tremor")
 
 
 def short_provenance(provenance: Mapping[str, Any] | None) -> str:
-    """The part of a provenance that fits in a figure and is the same for the same work, as compact JSON.
+    """The part of a provenance that is the same for the same work, as compact JSON in ASCII.
 
-    Digests of input files are left out: those files hold the time of their making, and a figure would change with it.
+    What is volatile (times, memory, the commit) and the digests of input files are left out: those files hold the time
+    of their making, and a figure would change with it.
 
     Args:
         provenance: As of ``tremor.store.provenance.collect`` or ``tremor.job.provenance``; None for none.
 
     Returns:
-        JSON of the digests of config, code and model as far as they are known; "" where none is.
+        JSON of config, code digest, seeds, platform, library versions and the model's digests, as far as they are
+        known; "" where none is.
     """
     if not provenance:
         return ""
-    found: dict[str, Any] = {}
-    if provenance.get("config"):
-        text = json.dumps(provenance["config"], sort_keys=True, default=str)
-        found["config"] = hashlib.sha256(text.encode()).hexdigest()
-    if provenance.get("code"):
-        found["code"] = str(provenance["code"])
+    found: dict[str, Any] = {key: provenance[key] for key in _KEYS if provenance.get(key)}
     model = provenance.get("model") or {}
     digests = {key: str(model[key]) for key in _MODEL_KEYS if model.get(key)}
     if digests:
         found["model"] = digests
-    return json.dumps(found, sort_keys=True, separators=(",", ":")) if found else ""
+    return json.dumps(found, sort_keys=True, separators=(",", ":"), default=str) if found else ""
 
 
 def _metadata(suffix: str, origin: str) -> dict[str, Any]:
@@ -62,7 +59,7 @@ def save(
     Args:
         figure: Drawn by a function of this package.
         paths: Files to write; the suffix (.png, .pdf or .svg) chooses the format.
-        provenance: Of the figure's data; its digests are embedded (see :func:`short_provenance`).
+        provenance: Of the figure's data; its stable part is embedded (see :func:`short_provenance`).
         dpi: Resolution of PNG files, dots per inch.
 
     Raises:
