@@ -1,19 +1,11 @@
 """Rule exp12: stability boundary in the plane of two singular vectors."""
 
-from pathlib import Path
-
 from tremor import job
 from tremor.experiments import session
 
 
 def run(inputs, params, outputs):
-    opened = session.open_session(
-        manifest=inputs.manifest,
-        directory=Path(params.directory),
-        dtype=params.dtype,
-        attention=params.attention,
-        probe=params.probe,
-    )
+    opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import boundary  # imports torch, for which the session has set the platform
 
     boundary.measure_angles(

@@ -1,19 +1,11 @@
 """Rule exp15: check each stored boundary again and measure the distances there."""
 
-from pathlib import Path
-
 from tremor import job
 from tremor.experiments import session
 
 
 def run(inputs, params, outputs):
-    opened = session.open_session(
-        manifest=inputs.manifest,
-        directory=Path(params.directory),
-        dtype=params.dtype,
-        attention=params.attention,
-        probe=params.probe,
-    )
+    opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import distances  # imports torch, for which the session has set the platform
 
     distances.measure(

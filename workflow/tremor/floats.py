@@ -4,7 +4,8 @@ A model sees its input only after rounding, so the input that a nudge ``x + s * 
 ``s``: it changes only where one coordinate crosses a rounding midpoint (a *breakpoint*). This module finds those
 breakpoints exactly, by bisection on the integer representation of ``s``; no model is run for it.
 
-Values of a narrow format are carried in float32 arrays, which hold every float16 and bfloat16 value exactly.
+Values of a narrow format are carried in float32 arrays, which hold every float16 and bfloat16 value exactly. Rounding,
+nudging and breakpoints stand in one module, longer than others, because they must agree to the last bit.
 Source of the method: design.md 5.2, 5.3 and 5.7; the staircase replaces the search of the originals' experiment 12.
 """
 
@@ -207,9 +208,7 @@ def ulp(values: Array, fmt: str) -> npt.NDArray[np.float64]:
     return spacing
 
 
-def nudge(
-    x: Array, direction: Array, s: Array | float, *, arithmetic: Arithmetic, fmt: str = "float32"
-) -> Array:
+def nudge(x: Array, direction: Array, s: Array | float, *, arithmetic: Arithmetic, fmt: str = "float32") -> Array:
     """The input a model really gets when ``s * direction`` is added to ``x``.
 
     ``float64``: round(fl64(x + fl64(s * d))) onto the lattice, rounded once. ``float32``: round(fl32(x +
@@ -417,6 +416,4 @@ class Staircase:
             yield step_value(index)[0], inputs[0]
 
 
-_GALLOP = (
-    8  # steps looked away from the guessed breakpoint; double rounding and s's own rounding stay within it
-)
+_GALLOP = 8  # steps looked away from the guessed breakpoint; double rounding and s's own rounding stay within it

@@ -137,18 +137,14 @@ def _set_environment(request: Request) -> None:
         if os.environ.get(name) == value:
             continue
         if _BEFORE_PYTHON.fullmatch(name):
-            raise PlatformError(
-                f"{name}={value} acts before Python starts only; export it, then run snakemake again"
-            )
+            raise PlatformError(f"{name}={value} acts before Python starts only; export it, then run snakemake again")
         if started:
             raise PlatformError(
                 f"{name}={value} must be set before torch is imported, but torch is running with "
                 f"{name}={os.environ.get(name, '(unset)')}; run this job in a fresh process"
             )
     _check_capability(request.environment.get("ATEN_CPU_CAPABILITY"))
-    early = (
-        {} if started else {"OMP_NUM_THREADS": str(request.threads), "MKL_NUM_THREADS": str(request.threads)}
-    )
+    early = {} if started else {"OMP_NUM_THREADS": str(request.threads), "MKL_NUM_THREADS": str(request.threads)}
     os.environ.update({**BASE_ENVIRONMENT, **early, **request.environment})
 
 
@@ -157,9 +153,7 @@ def _check_capability(wanted: str | None) -> None:
     flags = _cpu_info("flags").split()
     missing = [flag for flag in _CAPABILITIES.get(wanted or "", ()) if flags and flag not in flags]
     if missing:
-        raise PlatformError(
-            f"ATEN_CPU_CAPABILITY={wanted}: this CPU lacks {', '.join(missing)}; choose another value"
-        )
+        raise PlatformError(f"ATEN_CPU_CAPABILITY={wanted}: this CPU lacks {', '.join(missing)}; choose another value")
 
 
 def _torch_state() -> dict[str, Any]:
@@ -202,14 +196,8 @@ def resolve_device(device: str) -> str:
     if not available:
         built = torch.version.cuda is not None
         cause = "no CUDA device is visible" if built else "this torch is built without CUDA"
-        remedy = (
-            "check nvidia-smi and CUDA_VISIBLE_DEVICES"
-            if built
-            else "install the CUDA build (envs/cuda.yaml)"
-        )
-        raise PlatformError(
-            f"device {device} was asked for but {cause}: {remedy}, or set device: auto or cpu"
-        )
+        remedy = "check nvidia-smi and CUDA_VISIBLE_DEVICES" if built else "install the CUDA build (envs/cuda.yaml)"
+        raise PlatformError(f"device {device} was asked for but {cause}: {remedy}, or set device: auto or cpu")
     index = int(device.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise PlatformError(
@@ -261,9 +249,7 @@ def as_dict(request: Request) -> dict[str, Any]:
 def _numeric_environment(request: Request) -> dict[str, str]:
     names = sorted({*NUMERIC_VARIABLES, *request.environment})
     # Search paths of the loader are part of a machine's identity, not of its arithmetic.
-    return {
-        name: os.environ[name] for name in names if name in os.environ and not _BEFORE_PYTHON.fullmatch(name)
-    }
+    return {name: os.environ[name] for name in names if name in os.environ and not _BEFORE_PYTHON.fullmatch(name)}
 
 
 def _device_description(device: str) -> dict[str, Any]:
@@ -278,10 +264,8 @@ def _device_description(device: str) -> dict[str, Any]:
         "compute_capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "cuda_runtime": torch.version.cuda,
-        "cuda_driver": _search(
-            r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", _text("/proc/driver/nvidia/version")
-        ),
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cuda_driver": _search(r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", _text("/proc/driver/nvidia/version")),
+        "cudnn": torch.backends.cudnn.version(),
     }
 
 
@@ -351,9 +335,7 @@ def require_same(
 
 def _remake(rule: str | None) -> str:
     return (
-        f"make it again here: run snakemake with `--forcerun {rule}`"
-        if rule
-        else "make it again here with snakemake"
+        f"make it again here: run snakemake with `--forcerun {rule}`" if rule else "make it again here with snakemake"
     )
 
 

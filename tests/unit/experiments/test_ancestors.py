@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tremor.errors import ArtifactError, NumericsError
+from tremor.errors import ArtifactError, NumericsError, PlatformError
 from tremor.experiments.session import _bytes, open_session
 from tremor.store.documents import write_json
 from tremor.store.hdf5 import read_hdf5, write_hdf5
@@ -166,3 +166,12 @@ def test_session_refuses_changed_weights(chain: Any, saved_model: Callable[[str]
 def test_memory_of_a_session() -> None:
     assert _bytes(0.5, "cpu") == 2**29
     assert 2**20 < _bytes("auto", "cpu") < 2**50
+
+
+def test_free_memory_that_cannot_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: Any, **options: Any) -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("builtins.open", missing)
+    with pytest.raises(PlatformError, match=r"probe\.max_memory: auto cannot find out .* set a number of GiB"):
+        _bytes("auto", "cpu")

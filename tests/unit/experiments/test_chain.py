@@ -314,6 +314,23 @@ def test_too_few_vectors(chain: Any, results: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("exp1*"))
 
 
+def test_more_singular_values_than_the_jacobian_has(chain: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"spectrum\.top_k is 100, but .* has 32 singular values; lower it"):
+        chain.spectrum(tmp_path, method="lanczos", top_k=100, max_iterations=256)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rays_that_never_change_are_said(
+    chain: Any, results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain.boundary(tmp_path, results / "spectrum.h5", "angles", s_max=1e-30, angles=3)
+    assert "3 of 3 rays changed nothing up to s_max = 1e-30" in caplog.text
+    assert "raise s_max (a typical ulp of this float32 input is" in caplog.text
+    caplog.clear()
+    chain.boundary(tmp_path, results / "spectrum.h5", "angles", angles=3)
+    assert not caplog.records
+
+
 def test_directions_are_rounded_once() -> None:
     right = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
     theta, directions = boundary.plane_directions(right, (1, 3), 7)

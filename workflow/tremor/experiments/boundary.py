@@ -1,5 +1,6 @@
 """exp12 and exp13: stability boundaries around a prompt, in a plane and along every singular vector."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,19 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tremor import floats
 from tremor.errors import ConfigError
-from tremor.experiments.ancestors import require_ancestor
+from tremor.experiments.nudges import attributes, open_base, respond
 from tremor.experiments.session import Session
 from tremor.floats import Arithmetic
-from tremor.probe.base import BasePoint, base_point
+from tremor.probe.base import BasePoint
 from tremor.probe.boundary import Boundaries, find_boundaries
 from tremor.probe.response import Response
 from tremor.statistics.boundary import angle_statistics, vector_statistics
 from tremor.store.documents import write_json
-from tremor.store.hdf5 import Hdf5Artifact, read_hdf5, write_hdf5
+from tremor.store.hdf5 import write_hdf5
 from tremor.store.tables import write_csv
 
 Array = npt.NDArray[Any]
+log = logging.getLogger(__name__)
 
 # The columns of boundary.csv after the ones that name the ray: a stable interface, documented in docs/exp12.md.
 COLUMNS = (
@@ -90,14 +93,7 @@ def _search(
     probe: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> tuple[Response, Boundaries]:
-    response = Response(
-        session.loaded,
-        base,
-        mode=probe["mode"],
-        batch_size=probe["batch_size"],
-        max_memory=session.max_memory,
-        repeats=probe["aa_repeats"],
-    )
+    response = respond(session.loaded, base, ("final",), probe=probe, max_memory=session.max_memory)
     found = find_boundaries(
         response,
         directions,
@@ -108,6 +104,16 @@ def _search(
         max_evaluations=settings["max_evaluations"],
         tolerance=settings["tolerance"],
     )
+    if found.censored.any():
+        log.warning(
+            "%d of %d rays changed nothing up to s_max = %g: they are censored, not boundaries; raise s_max "
+            "(a typical ulp of this %s input is %.2g)",
+            int(found.censored.sum()),
+            len(directions),
+            settings["s_max"],
+            base.fmt,
+            float(np.median(floats.ulp(base.x, base.fmt))),
+        )
     return response, found
 
 
@@ -115,25 +121,12 @@ def _attributes(
     response: Response, base: BasePoint, found: Boundaries, arithmetic: str, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
-        "mode": response.mode,
-        "batch_size": response.batch_size,
-        "arithmetic": arithmetic,
-        "dtype": base.fmt,
-        "output_dtype": response.output_format,
+        **attributes(response, base, arithmetic),
         "s_max": float(settings["s_max"]),
         "threshold": float(settings["threshold"]),
         "method": settings["method"],
-        "prompt": base.text,
         "model_rows": found.model_rows,
-        "control_runs": response.control.runs,
     }
-
-
-def _open(session: Session, prompt: Mapping[str, Any], spectrum: Path) -> tuple[BasePoint, Hdf5Artifact]:
-    base = base_point(session.loaded, prompt["text"], bos=prompt["bos"])
-    artifact = read_hdf5(spectrum)
-    require_ancestor(artifact, spectrum, session, base, rule="spectrum")
-    return base, artifact
 
 
 def measure_angles(
@@ -163,7 +156,7 @@ def measure_angles(
         statistics: JSON file to write.
         provenance: Config, code and input digests.
     """
-    base, source = _open(session, prompt, spectrum)
+    base, source = open_base(session, prompt, spectrum)
     right = source.array("right")
     plane = (int(settings["plane"][0]), int(settings["plane"][1]))
     theta, directions = plane_directions(right, plane, int(settings["angles"]))
@@ -181,12 +174,12 @@ def measure_angles(
         "e1": right[plane[0] - 1],
         "e2": right[plane[1] - 1],
     }
-    attributes = {**_attributes(response, base, found, arithmetic, settings), "plane": list(plane)}
+    facts = {**_attributes(response, base, found, arithmetic, settings), "plane": list(plane)}
     origin = session.provenance(**provenance)
-    write_hdf5(data, datasets, attributes=attributes, provenance=origin)
+    write_hdf5(data, datasets, attributes=facts, provenance=origin)
     frame = pd.DataFrame({"theta": theta, **{name: values[name] for name in COLUMNS}})
     write_csv(table, frame, provenance=origin)
-    write_json(statistics, {**angle_statistics(theta, values), **attributes}, provenance=origin)
+    write_json(statistics, {**angle_statistics(theta, values), **facts}, provenance=origin)
 
 
 def measure_vectors(
@@ -206,7 +199,7 @@ def measure_vectors(
 
     Args are those of :func:`measure_angles`, with the config block ``exp13``.
     """
-    base, source = _open(session, prompt, spectrum)
+    base, source = open_base(session, prompt, spectrum)
     rays = vector_directions(source.array("right"), source.array("singular_values"), settings)
     if "jacobian" in source.datasets:  # a random direction's own gain stands where a vector has its sigma
         gain = np.linalg.norm(rays["direction"].astype(np.float64) @ source.array("jacobian").T, axis=1)
@@ -222,10 +215,10 @@ def measure_vectors(
         "h0": response.h0,
         "singular_values": source.array("singular_values"),
     }
-    attributes = _attributes(response, base, found, arithmetic, settings)
+    facts = _attributes(response, base, found, arithmetic, settings)
     origin = session.provenance(seeds={"random_directions": int(settings["seed"])}, **provenance)
-    write_hdf5(data, datasets, attributes=attributes, provenance=origin)
+    write_hdf5(data, datasets, attributes=facts, provenance=origin)
     names = ("kind", "vector", "sign", "sigma")
     frame = pd.DataFrame({**{name: rays[name] for name in names}, **{name: values[name] for name in COLUMNS}})
     write_csv(table, frame, provenance=origin)
-    write_json(statistics, {**vector_statistics({**rays, **values}), **attributes}, provenance=origin)
+    write_json(statistics, {**vector_statistics({**rays, **values}), **facts}, provenance=origin)

@@ -11,9 +11,9 @@ import pandas as pd
 from tremor import floats
 from tremor.errors import NumericsError
 from tremor.experiments.ancestors import require_ancestor
+from tremor.experiments.nudges import smooth_map
 from tremor.experiments.session import Session
-from tremor.probe.base import BasePoint, base_point
-from tremor.probe.jacobian import JacobianOperator
+from tremor.probe.base import base_point
 from tremor.probe.noise import noise_floor
 from tremor.probe.response import Response
 from tremor.statistics.boundary import distance_summary
@@ -71,7 +71,7 @@ def measure(
         max_memory=float("inf"),
         repeats=probe["aa_repeats"],
     )
-    product = _product(session, base, smooth)
+    product = smooth_map(session, base, smooth)
     seed = int(settings["noise_seed"])
     floor = noise_floor(response, product, samples=int(settings["noise_samples"]), seed=seed)
     values = _distances(response, source, product)
@@ -99,14 +99,6 @@ _TABLE = (
     "max_s", "min_t", "embedding_l2", "hidden_l2", "smooth_prediction_l2", "noise_floor_l2",
     "embedding_ulps", "hidden_ulps_max", "hidden_changed_coordinates", "censored",
 )  # fmt: skip
-
-
-def _product(session: Session, base: BasePoint, smooth: Hdf5Artifact) -> Callable[[Array], Array]:
-    if "jacobian" in smooth.datasets:
-        matrix = smooth.array("jacobian").astype(np.float64)
-        return lambda steps: steps @ matrix.T
-    operator = JacobianOperator(session.loaded, base)
-    return lambda steps: np.array([operator.matvec(step) for step in steps])
 
 
 def _distances(response: Response, source: Hdf5Artifact, product: Callable[[Array], Array]) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tremor import platform
+from tremor.errors import PlatformError
 from tremor.store.provenance import collect
 
 
@@ -69,6 +70,23 @@ def open_session(*, manifest: Path, directory: Path, dtype: str, attention: str,
     )
 
 
+def open_job(inputs: Any, params: Any, *, dtype: str) -> Session:
+    """Open the session that a job of the workflow asks for.
+
+    Args:
+        inputs: Has the path ``manifest``.
+        params: Has ``directory``, ``attention`` and ``probe``.
+        dtype: Type the model runs in.
+    """
+    return open_session(
+        manifest=inputs.manifest,
+        directory=Path(params.directory),
+        dtype=dtype,
+        attention=params.attention,
+        probe=params.probe,
+    )
+
+
 def _bytes(limit: float | str, device: str) -> float:
     """``max_memory`` of the config in bytes; ``auto`` is half of what is free now."""
     if limit != "auto":
@@ -78,6 +96,9 @@ def _bytes(limit: float | str, device: str) -> float:
 
         free, _ = torch.cuda.mem_get_info(device)
         return free / 2
-    with open("/proc/meminfo", encoding="ascii") as file:
-        fields = dict(line.split(":", 1) for line in file)
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+    except OSError as error:  # a system other than Linux
+        raise PlatformError("probe.max_memory: auto cannot find out what is free here; set a number of GiB") from error
     return int(fields["MemAvailable"].split()[0]) * 1024 / 2

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tremor.errors import ConfigError
 from tremor.experiments.session import Session
-from tremor.probe.base import base_point
+from tremor.probe.base import BasePoint, base_point
 from tremor.probe.jacobian import JacobianOperator, jacobian
 from tremor.probe.spectrum import dense_spectrum, lanczos_spectrum
 from tremor.statistics.spectrum import spectrum_statistics
@@ -24,6 +25,7 @@ def measure(
     data: Path,
     statistics: Path,
     provenance: Mapping[str, Any],
+    base: BasePoint | None = None,
 ) -> None:
     """Write the spectrum of d(final state) / d(last input embedding).
 
@@ -37,8 +39,12 @@ def measure(
         data: HDF5 file to write.
         statistics: JSON file to write.
         provenance: Config, code and input digests.
+        base: Where to take the derivative; None for the prompt itself.
+
+    Raises:
+        ConfigError: ``top_k`` is more than the Jacobian has.
     """
-    base = base_point(session.loaded, prompt["text"], bos=prompt["bos"])
+    base = base or base_point(session.loaded, prompt["text"], bos=prompt["bos"])
     datasets: dict[str, Any] = {"ids": base.ids, "x0": base.x}
     seeds: dict[str, int] = {}
     if settings["method"] == "dense":
@@ -48,8 +54,14 @@ def measure(
         frobenius: float | None = float(np.linalg.norm(matrix.astype(np.float64)))
     else:
         seeds = {"lanczos_start": int(settings["seed"])}
+        operator = JacobianOperator(session.loaded, base)
+        if settings["top_k"] > min(operator.shape):
+            raise ConfigError(
+                f"spectrum.top_k is {settings['top_k']}, but the Jacobian of {session.manifest['alias']} has "
+                f"{min(operator.shape)} singular values; lower it, or set spectrum.method: dense"
+            )
         found = lanczos_spectrum(
-            JacobianOperator(session.loaded, base),
+            operator,
             top_k=settings["top_k"],
             tolerance=settings["tolerance"],
             max_iterations=settings["max_iterations"],

@@ -132,9 +132,7 @@ class Anatomy:
             prenorm = module(prenorm)
         return prenorm
 
-    def record(
-        self, names: Iterable[str], *, detach: bool = True
-    ) -> AbstractContextManager[dict[str, Tensor]]:
+    def record(self, names: Iterable[str], *, detach: bool = True) -> AbstractContextManager[dict[str, Tensor]]:
         """Record taps of the forwards made inside a `with` block.
 
         Args:

@@ -90,11 +90,7 @@ def _branch(call: Call, width: int, residuals: list[Tensor]) -> tuple[TapPoint, 
 def _ways(point: TapPoint, value: Tensor, norms: list[Call]) -> list[tuple[TapPoint, Tensor]]:
     """A contribution as it is, and after a norm that reads it (Gemma 2 and OLMo 2 norm before they add)."""
     ways = [(point, value)]
-    ways += [
-        (TapPoint(n.module, "output"), n.output)
-        for n in norms
-        if same(n.input, value) and n.output is not None
-    ]
+    ways += [(TapPoint(n.module, "output"), n.output) for n in norms if same(n.input, value) and n.output is not None]
     return ways
 
 
@@ -126,9 +122,7 @@ def _mlp_reads_mixer(block: Call, mixer: Call, mlp: Call) -> bool:
     return not same(seen[-1], mlp.input)
 
 
-def _flow(
-    block: Call, mixer: Call, mlp: list[Call], norms: list[Call], width: int
-) -> tuple[bool, dict[str, TapPoint]]:
+def _flow(block: Call, mixer: Call, mlp: list[Call], norms: list[Call], width: int) -> tuple[bool, dict[str, TapPoint]]:
     """Follow the residual through a block.
 
     Returns:
@@ -193,10 +187,7 @@ def _roles(block: Call, mixer: Call, mlp: list[Call], norms: list[Call]) -> dict
 def _experts(mlp: list[Call]) -> tuple[Call | None, nn.Module | None, int]:
     """The call that holds stacked expert weights, the router beside it, the number of experts."""
     calls = [c for m in mlp for c in (m, *m.descendants())]
-    stacks = {
-        id(c): [p for p in c.module.parameters(recurse=False) if p.ndim == 3 and min(p.shape) > 1]
-        for c in calls
-    }
+    stacks = {id(c): [p for p in c.module.parameters(recurse=False) if p.ndim == 3 and min(p.shape) > 1] for c in calls}
     holders = [c for c in calls if stacks[id(c)]]
     if len(holders) != 1:
         return None, None, 0
@@ -204,8 +195,7 @@ def _experts(mlp: list[Call]) -> tuple[Call | None, nn.Module | None, int]:
     routers = [
         c.module
         for c in calls
-        if c is not holders[0]
-        and any(p.ndim == 2 and p.shape[0] == count for p in c.module.parameters(recurse=False))
+        if c is not holders[0] and any(p.ndim == 2 and p.shape[0] == count for p in c.module.parameters(recurse=False))
     ]
     return holders[0], routers[0] if len(routers) == 1 else None, count
 

@@ -71,11 +71,9 @@ def _check_request(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
     if model.training:
         raise ModelError(f"{name} is in training mode, where dropout is random; call .eval() first")
     embedding = model.get_input_embeddings()
-    unembedding = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    unembedding = model.get_output_embeddings()
     if embedding is None or unembedding is None:
-        raise ModelError(
-            f"{name} has no output embedding; load it as a causal language model (AutoModelForCausalLM)"
-        )
+        raise ModelError(f"{name} has no output embedding; load it as a causal language model (AutoModelForCausalLM)")
     return embedding, unembedding
 
 
@@ -110,9 +108,7 @@ def _outside(tracer: Tracer, first: Call, last: Call, base: nn.Module) -> tuple[
             break
         call = call.parent
     if call is None:
-        raise ModelError(
-            "the blocks are run by the model's head itself; expected them inside model.base_model"
-        )
+        raise ModelError("the blocks are run by the model's head itself; expected them inside model.base_model")
     start, end = tracer.calls.index(first), tracer.calls.index(last)
     outer = [c for c in tracer.calls if c.parent in chain and c not in chain and c.output is not None]
     before = [c for c in outer if tracer.calls.index(c) < start]
@@ -126,9 +122,7 @@ def _check_chain(name: str, last: Call, after: list[Call], base: Call) -> None:
     """The modules after the last block must lead from its output to the base model's output, in one line."""
     value = last.output
     for place, call in enumerate(after):
-        halved = (
-            place == 0 and value is not None and same(value / 2, call.input)
-        )  # RWKV halves every n blocks
+        halved = place == 0 and value is not None and same(value / 2, call.input)  # RWKV halves every n blocks
         if not same(value, call.input) and not halved:
             raise ModelError(
                 f"{name}: '{call.name}' after the last block reads something else than the residual stream"

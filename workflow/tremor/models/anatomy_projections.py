@@ -148,15 +148,12 @@ def _influence(call: Call, readers: list[Call], out: Call, head_width: int) -> l
             for side in (~odd, odd):
                 total = (last * weights * side).sum()
                 grads = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
-                rows.append(
-                    [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves, strict=True)]
-                )
+                rows.append([torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves, strict=True)])
     finally:
         for handle in handles:
             handle.remove()
     return [
-        torch.stack([grad.reshape(-1, grad.shape[-1])[-2] != 0 for grad in pair])
-        for pair in zip(*rows, strict=True)
+        torch.stack([grad.reshape(-1, grad.shape[-1])[-2] != 0 for grad in pair]) for pair in zip(*rows, strict=True)
     ]
 
 
@@ -203,9 +200,7 @@ def _moderate(name: str, tensor: Tensor, call: Call, generator: torch.Generator)
     return noise / max(float(call.input.float().norm(dim=-1).max()), 1e-30)
 
 
-def _curvature(
-    call: Call, names: list[tuple[str, int]], index: slice, output: Callable[[Any], Tensor]
-) -> float:
+def _curvature(call: Call, names: list[tuple[str, int]], index: slice, output: Callable[[Any], Tensor]) -> float:
     """How far a module is from affine in some output features of some of its parameters.
 
     Args:

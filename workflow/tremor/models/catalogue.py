@@ -68,14 +68,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         ModelError: If the folder or the file is missing, or the file is no JSON object.
     """
     if not folder.is_dir():
-        raise ModelError(
-            f"model folder {folder} does not exist; check the path, or let the workflow build it"
-        )
+        raise ModelError(f"model folder {folder} does not exist; check the path, or let the workflow build it")
     path = folder / CONFIG
     if not path.is_file():
-        raise ModelError(
-            f"{folder} is no model folder: it has no {CONFIG}; save the model with save_pretrained()"
-        )
+        raise ModelError(f"{folder} is no model folder: it has no {CONFIG}; save the model with save_pretrained()")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -108,9 +104,7 @@ def weight_files(folder: Path) -> list[Path]:
             if not isinstance(name, str) or Path(name).name != name:
                 raise ModelError(f"{index} names a weight file outside the model's folder: {name!r}")
             if not (folder / name).is_file():
-                raise ModelError(
-                    f"{folder}: weight file {name}, named in {INDEX}, is missing; copy or fetch it again"
-                )
+                raise ModelError(f"{folder}: weight file {name}, named in {INDEX}, is missing; copy or fetch it again")
         return [folder / name for name in names]
     if single.is_file():
         return [single]

@@ -47,8 +47,7 @@ def _explain(error: Exception, repo: str, revision: str) -> ModelError:
         text = f"{repo} was disabled on the hub; use another model"
     elif isinstance(error, RepositoryNotFoundError):
         text = (
-            f"there is no repository {repo} on the hub, or it is private and HF_TOKEN is not set; "
-            "check models.*.repo"
+            f"there is no repository {repo} on the hub, or it is private and HF_TOKEN is not set; check models.*.repo"
         )
     elif isinstance(error, RevisionNotFoundError):
         text = f"{repo} has no revision '{revision}'; check models.*.revision"
@@ -108,9 +107,7 @@ def fetch(repo: str, revision: str, folder: Path) -> Path:
         try:
             catalogue.check(partial)
         except ModelError as error:
-            raise ModelError(
-                f"{repo}@{revision}: {str(error).replace(str(partial), 'the repository')}"
-            ) from error
+            raise ModelError(f"{repo}@{revision}: {str(error).replace(str(partial), 'the repository')}") from error
         partial.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))

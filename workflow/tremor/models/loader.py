@@ -63,13 +63,13 @@ def quiet() -> Iterator[None]:
     """Silence progress bars and advice of transformers inside the context; errors still appear."""
     verbosity, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
     chatter.set_verbosity(logging.ERROR)
-    chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+    chatter.disable_progress_bar()
     try:
         yield
     finally:
         chatter.set_verbosity(verbosity)
         if bars:
-            chatter.enable_progress_bar()  # type: ignore[no-untyped-call]
+            chatter.enable_progress_bar()
 
 
 def pick_device(device: str) -> torch.device:
@@ -88,9 +88,7 @@ def pick_device(device: str) -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise ConfigError(f"device '{device}' is not supported; use auto, cpu or cuda")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise PlatformError(
-            f"device '{device}' was asked for, but torch sees {torch.cuda.device_count()} CUDA devices"
-        )
+        raise PlatformError(f"device '{device}' was asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
     return chosen
 
 
@@ -105,9 +103,7 @@ def _model_class(config: Mapping[str, Any], folder: Path) -> type[PreTrainedMode
         return found
     where = f"{folder / catalogue.CONFIG}: model_type '{kind}'"
     if kind in CONFIG_MAPPING:
-        raise ModelError(
-            f"{where} is no causal language model; only decoder-only language models are supported"
-        )
+        raise ModelError(f"{where} is no causal language model; only decoder-only language models are supported")
     hint = "it needs remote code (auto_map), which is never run; " if "auto_map" in config else ""
     raise ModelError(
         f"{where} is unknown to transformers {transformers.__version__}; {hint}use a supported architecture"
@@ -137,9 +133,7 @@ def _read(folder: Path, model_class: type[PreTrainedModel], options: dict[str, A
             **options,
         )
     except SafetensorError as error:
-        raise ModelError(
-            f"weights in {folder} are truncated or damaged ({error}); copy or fetch them again"
-        ) from error
+        raise ModelError(f"weights in {folder} are truncated or damaged ({error}); copy or fetch them again") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise PlatformError(
@@ -173,9 +167,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     # The Rust tokenizers report a damaged file as a bare Exception.
     except Exception as error:
-        raise ModelError(
-            f"cannot load the tokenizer in {folder}: {error}; save it again beside the model"
-        ) from error
+        raise ModelError(f"cannot load the tokenizer in {folder}: {error}; save it again beside the model") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 
@@ -221,16 +213,14 @@ def load(
         options["experts_implementation"] = experts
     if max_memory is not None:
         if importlib.util.find_spec("accelerate") is None:
-            raise PlatformError(
-                "max_memory spreads a model over devices with accelerate, which is not installed"
-            )
+            raise PlatformError("max_memory spreads a model over devices with accelerate, which is not installed")
         options |= {"device_map": "auto", "max_memory": dict(max_memory)}
     with quiet():
         tokenizer = _tokenizer(directory)
         model = _read(directory, model_class, options)
         if max_memory is None:
             model = _move(model, pick_device(device), directory)
-        model.eval()  # type: ignore[no-untyped-call]
+        model.eval()
         model.requires_grad_(False)
         _check_finite(model, directory)
         anatomy = describe(model)

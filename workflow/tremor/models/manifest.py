@@ -98,9 +98,7 @@ def _number(config: Mapping[str, Any], names: Iterable[str]) -> int | None:
 def _origin(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Where the model comes from; a path of this machine stays out of artifacts."""
     known = ("repo", "revision") if entry.get("source") == "hub" else ("architecture",)
-    return {
-        name: entry[name] for name in known if entry.get("source") != "path" and entry.get(name) is not None
-    }
+    return {name: entry[name] for name in known if entry.get("source") != "path" and entry.get(name) is not None}
 
 
 def build(alias: str, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -156,9 +154,7 @@ def build(alias: str, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         try:
             manifest["training"] = json.loads(training.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ModelError(
-                f"{training} is no valid JSON ({error}); delete the folder and train again"
-            ) from error
+            raise ModelError(f"{training} is no valid JSON ({error}); delete the folder and train again") from error
     return manifest
 
 
@@ -177,9 +173,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"cannot read the model manifest {path}: {error}; delete it and run again"
-        ) from error
+        raise ArtifactError(f"cannot read the model manifest {path}: {error}; delete it and run again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
         raise ArtifactError(f"{path} is no model manifest of schema {SCHEMA}; delete it and run again")
     return manifest
@@ -206,11 +200,7 @@ def verify(manifest: Mapping[str, Any], folder: Path, *, quick: bool = False) ->
         )
     for name, entry in files.items():
         path = folder / name
-        what = (
-            "weights"
-            if path.suffix == ".safetensors"
-            else ("config" if name == catalogue.CONFIG else "tokenizer")
-        )
+        what = "weights" if path.suffix == ".safetensors" else ("config" if name == catalogue.CONFIG else "tokenizer")
         same = path.is_file() and path.stat().st_size == entry["bytes"]
         if same and not (quick and what == "weights"):
             same = file_digest(path) == entry["sha256"]

@@ -63,12 +63,7 @@ class _Recorder:
             return
         # OPT flattens [batch, positions] inside its blocks; taps have the shape of the residual stream.
         shape = self._shape
-        if (
-            shape is not None
-            and tensor.ndim == 2
-            and len(shape) == 2
-            and tensor.shape[0] == shape[0] * shape[1]
-        ):
+        if shape is not None and tensor.ndim == 2 and len(shape) == 2 and tensor.shape[0] == shape[0] * shape[1]:
             tensor = tensor.view(*shape, tensor.shape[-1])
         self.values[name] = (tensor.detach() if self._detach else tensor).clone()
 

@@ -23,7 +23,7 @@ class FrozenLayer(DynamicLayer):
     values: torch.Tensor
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self._length = keys.shape[-2]
