@@ -1,0 +1,77 @@
+# Local Jacobians of blocks and branches, their chain, and the modules of a layer (exp5).
+
+
+rule exp5:
+    input:
+        manifest=graph.manifest,
+        spectrum=graph.spectrum,
+    output:
+        data="results/exp5/{model}/{prompt}/local.h5",
+        stages="results/exp5/{model}/{prompt}/stages.csv",
+        modules="results/exp5/{model}/{prompt}/modules.csv",
+        statistics="results/exp5/{model}/{prompt}/statistics.json",
+    log:
+        "logs/exp5/{model}/{prompt}.log",
+    benchmark:
+        "benchmarks/exp5/{model}/{prompt}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: graph.config.probe.threads
+    resources:
+        gpu=1,
+    params:
+        directory=graph.directory,
+        attention=graph.attention,
+        dtype=graph.model_dtype,
+        prompt=graph.prompt,
+        probe=graph.block("probe", *PROBE_KEYS, "arithmetic"),
+        settings=graph.block("exp5"),
+        code=graph.code("experiments.local_jacobians", "experiments.session"),
+    message:
+        "Local Jacobians of {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/exp5.py"
+
+
+rule exp5_figures:
+    input:
+        stages=rules.exp5.output.stages,
+        modules=rules.exp5.output.modules,
+        statistics=rules.exp5.output.statistics,
+    output:
+        **graph.figures("exp5"),
+    log:
+        "logs/exp5/{model}/{prompt}.figures.log",
+    benchmark:
+        "benchmarks/exp5/{model}/{prompt}.figures.tsv"
+    conda:
+        "../envs/run.yaml"
+    params:
+        figures=graph.block("figures"),
+        code=graph.code("figures.local", "figures.save"),
+    message:
+        "Figures of exp5: {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/exp5_figures.py"
+
+
+rule exp5_summary:
+    input:
+        statistics=files("results/exp5/{model}/{prompt}/statistics.json", graph.rows()),
+    output:
+        table="results/exp5/summary.csv",
+    log:
+        "logs/exp5/summary.log",
+    benchmark:
+        "benchmarks/exp5/summary.tsv"
+    localrule: True
+    conda:
+        "../envs/run.yaml"
+    params:
+        experiment="exp5",
+        rows=graph.rows(),
+        code=graph.code("experiments.summaries"),
+    message:
+        "Summary of exp5"
+    script:
+        "../scripts/summary.py"
