@@ -155,9 +155,7 @@ def test_cache_on_disk(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert code_digest("probe.boundary", root=root, cache=cache) != fresh
     # A cache that cannot be written costs time, not the job.
     digest._memory.clear()
-    assert code_digest("other", root=root, cache=root / "job.py" / "x.json") == code_digest(
-        "other", root=root
-    )
+    assert code_digest("other", root=root, cache=root / "job.py" / "x.json") == code_digest("other", root=root)
 
 
 def test_own_package_is_fast() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from tremor import floats
 
 NARROW = ("float16", "bfloat16")
@@ -258,9 +259,7 @@ def test_staircase_of_many_rays_equals_each_alone() -> None:
 def test_staircase_refuses_a_step_range_that_is_empty() -> None:
     for s_max in (0.0, -1.0, 1e-60, float("nan")):
         with pytest.raises(ValueError, match="s_max must be > 0"):
-            floats.Staircase(
-                np.zeros(2, np.float32), np.ones((1, 2), np.float32), s_max, arithmetic="float64"
-            )
+            floats.Staircase(np.zeros(2, np.float32), np.ones((1, 2), np.float32), s_max, arithmetic="float64")
 
 
 @given(data=st.data())

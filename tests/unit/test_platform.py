@@ -20,9 +20,7 @@ ROOT = str(Path(platform.__file__).parents[1])
 
 def in_fresh_process(code: str, **environment: str) -> Any:
     """Run code that prints one JSON value in a process where torch is not imported yet."""
-    clean = {
-        k: v for k, v in os.environ.items() if k not in platform.BASE_ENVIRONMENT and "NUM_THREADS" not in k
-    }
+    clean = {k: v for k, v in os.environ.items() if k not in platform.BASE_ENVIRONMENT and "NUM_THREADS" not in k}
     head = "import json, os, sys\nfrom tremor.platform import *\nfrom tremor import platform\n"
     result = subprocess.run(
         [sys.executable, "-c", head + code],
@@ -76,9 +74,7 @@ print(json.dumps([seen, applied, again, fingerprint(request, resolve_device("cpu
 def test_too_late_for_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", object())
     monkeypatch.delenv("MKL_CBWR", raising=False)
-    with pytest.raises(
-        PlatformError, match=r"MKL_CBWR=COMPATIBLE must be set before torch.*\(unset\).*fresh process"
-    ):
+    with pytest.raises(PlatformError, match=r"MKL_CBWR=COMPATIBLE must be set before torch.*\(unset\).*fresh process"):
         platform.apply(Request(environment={"MKL_CBWR": "COMPATIBLE"}))
     assert "MKL_CBWR" not in os.environ
     with pytest.raises(PlatformError, match="acts before Python starts only; export it"):

@@ -103,9 +103,7 @@ def _named(name: str, root: Path) -> list[str]:
     full = f"{PACKAGE}.{name.removeprefix(f'{PACKAGE}.')}"
     path = _path_of(full, root)
     if path is None or not name:
-        raise ConfigError(
-            f"code digest: there is no module {name!r} in {PACKAGE}; correct the name in the rule"
-        )
+        raise ConfigError(f"code digest: there is no module {name!r} in {PACKAGE}; correct the name in the rule")
     found = [part for part in _with_parents(full) if not _is_plumbing(part)] + [full]
     if path.name == "__init__.py":
         for file in sorted(path.parent.rglob("*.py")):
@@ -137,9 +135,7 @@ def _summary(name: str, path: Path, stored: dict[str, _Summary], used: dict[str,
         try:
             tree = ast.parse(source, filename=path.name)
         except (SyntaxError, ValueError) as error:
-            raise ConfigError(
-                f"code digest: module {name} is not valid Python ({error}); correct it"
-            ) from error
+            raise ConfigError(f"code digest: module {name} is not valid Python ({error}); correct it") from error
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         text: list[str] = []
         imports: set[str] = set()
@@ -233,11 +229,7 @@ def _imported(node: ast.Import | ast.ImportFrom | ast.Call, package: str) -> Ite
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         first = node.args[0] if node.args else None
         literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
-        names = (
-            [str(first.value)]
-            if name == "import_module" and literal and isinstance(first, ast.Constant)
-            else []
-        )
+        names = [str(first.value)] if name == "import_module" and literal and isinstance(first, ast.Constant) else []
     return [name for name in names if name == PACKAGE or name.startswith(f"{PACKAGE}.")]
 
 
@@ -265,9 +257,7 @@ def _read_cache(cache: Path | None) -> dict[str, _Summary]:
 def _write_cache(cache: Path | None, stored: dict[str, _Summary], used: dict[str, _Summary]) -> None:
     if cache is None or used.keys() <= stored.keys():
         return
-    files = {
-        key: [summary.tree, summary.imports] for key, summary in sorted({**_alive(stored), **used}.items())
-    }
+    files = {key: [summary.tree, summary.imports] for key, summary in sorted({**_alive(stored), **used}.items())}
     with suppress(OSError):
         try:
             write_bytes(cache, json.dumps({"format": _own_digest(), "files": files}).encode())

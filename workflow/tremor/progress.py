@@ -24,9 +24,7 @@ class Progress:
             progress.advance(64)
     """
 
-    def __init__(
-        self, total: int | None, description: str, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, total: int | None, description: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.description, self.done = total, description, 0
         self._clock = clock
         self._started = self._reported = clock()

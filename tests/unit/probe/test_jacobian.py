@@ -13,8 +13,8 @@ from torch import nn
 from families import FAMILIES
 from tremor.errors import NumericsError
 from tremor.models.loader import LoadedModel
-from tremor.probe.base import BasePoint, base_point
 from tremor.probe import attention
+from tremor.probe.base import BasePoint, base_point
 from tremor.probe.jacobian import JacobianOperator, LastPositionMap, Method, gradient_bytes, jacobian
 from tremor.probe.response import Response
 

@@ -68,9 +68,7 @@ def test_bfloat16_returns(tmp_path: Path, bits: np.ndarray) -> None:
 
 
 @SMALL
-@given(
-    value=hnp.arrays(object, hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4), elements=TEXT)
-)
+@given(value=hnp.arrays(object, hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4), elements=TEXT))
 def test_text_returns(tmp_path: Path, value: np.ndarray) -> None:
     write_hdf5(tmp_path / "a.h5", {"x": value}, attributes={}, provenance={})
     found = read_hdf5(tmp_path / "a.h5").array("x")
@@ -156,9 +154,7 @@ def test_digest_tells_bits_shape_and_dtype() -> None:
 def test_some_names_only(tmp_path: Path) -> None:
     found = read_hdf5(sample(tmp_path / "a.h5"), names=["scalar", "group/words"])
     assert set(found.datasets) == {"scalar", "group/words"}
-    with pytest.raises(
-        ArtifactError, match=r"a.h5 has no dataset 'thetta': did you mean 'theta'\?.*snakemake"
-    ):
+    with pytest.raises(ArtifactError, match=r"a.h5 has no dataset 'thetta': did you mean 'theta'\?.*snakemake"):
         read_hdf5(tmp_path / "a.h5", names=["thetta"])
 
 

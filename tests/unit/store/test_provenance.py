@@ -115,7 +115,5 @@ def test_cheap_imports() -> None:
         "print(sorted({'torch', 'pandas', 'pyarrow', 'pydantic', 'snakemake', 'tqdm'} & set(sys.modules)))"
     )
     root = str(Path(provenance.__file__).parents[2])
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout.strip() == "[]"

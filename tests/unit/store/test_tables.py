@@ -59,9 +59,7 @@ def test_csv_returns_types_and_bits(tmp_path: Path) -> None:
 
 
 @SMALL
-@given(
-    values=hnp.arrays(np.uint32, st.integers(0, 8)).map(lambda bits: bits.view(np.float32)), words=st.data()
-)
+@given(values=hnp.arrays(np.uint32, st.integers(0, 8)).map(lambda bits: bits.view(np.float32)), words=st.data())
 def test_csv_random(tmp_path: Path, values: np.ndarray, words: st.DataObject) -> None:
     text = words.draw(st.lists(WORDS, min_size=len(values), max_size=len(values)))
     table = pd.DataFrame({"x": values, "y": values.astype(np.float64) / 3, "w": pd.Series(text, dtype="str")})

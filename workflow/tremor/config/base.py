@@ -129,9 +129,7 @@ Alias = Annotated[
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         max_length=100,
-        json_schema_extra=_as_schema(
-            **{"x-allowed": "letters, digits, '.', '_' and '-', a letter or digit first"}
-        ),
+        json_schema_extra=_as_schema(**{"x-allowed": "letters, digits, '.', '_' and '-', a letter or digit first"}),
     ),
     AfterValidator(_folder_name),
     AfterValidator(_has_no_parent_step),
@@ -155,9 +153,7 @@ Revision = Annotated[
     str,
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-        json_schema_extra=_as_schema(
-            **{"x-allowed": "a commit hash or a tag, in quotes if it is all digits"}
-        ),
+        json_schema_extra=_as_schema(**{"x-allowed": "a commit hash or a tag, in quotes if it is all digits"}),
     ),
     AfterValidator(_has_no_parent_step),
 ]

@@ -93,9 +93,7 @@ def _list(node: Schema, root: Schema) -> str:
         return f"a list of {len(node['prefixItems'])}, each {allowed(node['prefixItems'][0], root)}"
     items = resolve(node.get("items", {}), root)
     # A choice of words reads well after "from"; anything else is described by its kind.
-    what = (
-        f"from: {', '.join(choices(items, root))}" if choices(items, root) else f"of: {allowed(items, root)}"
-    )
+    what = f"from: {', '.join(choices(items, root))}" if choices(items, root) else f"of: {allowed(items, root)}"
     least = "at least one, " if node.get("minItems") else ""
     unique = "none twice, " if node.get("uniqueItems") else ""
     return f"a list, {least}{unique}{what}"

@@ -167,9 +167,7 @@ def block(config: Config, name: str, *keys: str) -> dict[str, Any]:
     """
     fields = list(Config.model_fields)
     if name not in fields:
-        raise ConfigError(
-            f"{name}: no such config block{suggestion(name, fields)} (blocks: {listing(fields)})"
-        )
+        raise ConfigError(f"{name}: no such config block{suggestion(name, fields)} (blocks: {listing(fields)})")
     content: dict[str, Any] = config.model_dump(mode="json", include={name})[name]
     for key in keys:
         if key not in content:

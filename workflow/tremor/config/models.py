@@ -21,9 +21,7 @@ Architecture = Literal["llama", "gpt2", "mamba"]
 
 
 class _Model(Block):
-    dtype: FloatType | None = Field(
-        default=None, description="Type this model runs in; null takes probe.dtype."
-    )
+    dtype: FloatType | None = Field(default=None, description="Type this model runs in; null takes probe.dtype.")
     attention: Literal["auto", "eager", "sdpa"] = Field(
         default="auto",
         description="Attention kernel; auto lets the workflow choose. Kernels differ in the last bits.",
@@ -72,9 +70,7 @@ DEFAULT_MODELS: Models = {
 class Training(Block):
     """How the embedded models are trained. A change here trains them again."""
 
-    seed: Seed = Field(
-        default=0, description="Seed of the initial weights and of the order of the text."
-    )
+    seed: Seed = Field(default=0, description="Seed of the initial weights and of the order of the text.")
     threads: PositiveInteger = Field(
         default=1,
         description="Threads of torch while training. Another number rounds differently and gives other "

@@ -30,9 +30,7 @@ class Probe(Block):
         description="Rows of a batch in batched mode; every batch is padded to it, for its shape is part of "
         "the rounding. auto takes it from max_memory.",
     )
-    dtype: FloatType = Field(
-        default="float32", description="Type that models run in, unless a model says otherwise."
-    )
+    dtype: FloatType = Field(default="float32", description="Type that models run in, unless a model says otherwise.")
     arithmetic: Choices[Arithmetic] = Field(
         default=("float64", "float32"),
         description="How x + s*d is computed before rounding to the model's type; each gives its own "

@@ -30,9 +30,7 @@ def _at(values: Array, key: Array, pick: str) -> float | None:
     return float(key[int(getattr(np, pick)(np.where(finite, values, fill)))])
 
 
-def boundary_counts(
-    censored: Array, certified: Array, max_s: Array, evaluations: Array
-) -> dict[str, int | float]:
+def boundary_counts(censored: Array, certified: Array, max_s: Array, evaluations: Array) -> dict[str, int | float]:
     """How the search ended: rays, certified, censored, with a boundary above zero, and its cost."""
     return {
         "rays": len(max_s),
@@ -94,9 +92,7 @@ def vector_statistics(data: Mapping[str, Array]) -> dict[str, Any]:
     usable = singular & np.isfinite(max_s)
     found["argmin_vector"] = _at(max_s[singular], np.asarray(data["vector"])[singular], "argmin")
     found["argmax_vector"] = _at(max_s[singular], np.asarray(data["vector"])[singular], "argmax")
-    found["spearman_max_s_sigma"], found["spearman_p"] = _spearman(
-        np.asarray(data["sigma"])[usable], max_s[usable]
-    )
+    found["spearman_max_s_sigma"], found["spearman_p"] = _spearman(np.asarray(data["sigma"])[usable], max_s[usable])
     control = max_s[(kind == "random") & np.isfinite(max_s)]
     found["mann_whitney_p"] = None
     if usable.any() and control.size:
@@ -115,15 +111,9 @@ def _spearman(a: Array, b: Array) -> tuple[float | None, float | None]:
 def _sign_asymmetry(data: Mapping[str, Array], max_s: Array, singular: Array) -> float | None:
     """Median over vectors of |log10(max_s along +v / max_s along -v)|; None where only one sign was run."""
     vector, sign = np.asarray(data["vector"]), np.asarray(data["sign"])
-    plus = {
-        int(v): s for v, s in zip(vector[singular & (sign > 0)], max_s[singular & (sign > 0)], strict=True)
-    }
-    minus = {
-        int(v): s for v, s in zip(vector[singular & (sign < 0)], max_s[singular & (sign < 0)], strict=True)
-    }
-    ratios = [
-        abs(np.log10(plus[v] / minus[v])) for v in plus.keys() & minus.keys() if plus[v] > 0 and minus[v] > 0
-    ]
+    plus = {int(v): s for v, s in zip(vector[singular & (sign > 0)], max_s[singular & (sign > 0)], strict=True)}
+    minus = {int(v): s for v, s in zip(vector[singular & (sign < 0)], max_s[singular & (sign < 0)], strict=True)}
+    ratios = [abs(np.log10(plus[v] / minus[v])) for v in plus.keys() & minus.keys() if plus[v] > 0 and minus[v] > 0]
     finite = [r for r in ratios if np.isfinite(r)]
     return float(np.median(finite)) if finite else None
 

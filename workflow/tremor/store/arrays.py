@@ -101,9 +101,7 @@ def encode(value: Array | Bf16) -> tuple[Encoding, Array]:
             if not isinstance(item, str):
                 raise TypeError(f"an array of objects may hold strings only, not {type(item).__name__}")
             if _NO_TEXT.search(item):
-                raise TypeError(
-                    "HDF5 text cannot hold NUL or lone surrogates: store token ids or bytes instead"
-                )
+                raise TypeError("HDF5 text cannot hold NUL or lone surrogates: store token ids or bytes instead")
         return encoding_for(str), text
     encoding = encoding_for(array.dtype)
     return encoding, np.asarray(array, dtype=encoding.stored, order="C")

@@ -56,9 +56,7 @@ class Hdf5Artifact:
         """
         value = self.datasets.get(name)
         if not isinstance(value, np.ndarray):
-            raise ArtifactError(
-                f"dataset {name!r} is {'bfloat16' if value is not None else 'not among those read'}"
-            )
+            raise ArtifactError(f"dataset {name!r} is {'bfloat16' if value is not None else 'not among those read'}")
         return value
 
 

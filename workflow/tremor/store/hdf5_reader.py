@@ -94,8 +94,7 @@ class Hdf5Reader:
                 raise ArtifactError(f"{self.path} {kind}; {REMEDY}")
             if int(match[1]) != SCHEMA_VERSION:
                 raise ArtifactError(
-                    f"{self.path} has schema version {int(match[1])}, "
-                    f"this Tremor reads {SCHEMA_VERSION}; {REMEDY}"
+                    f"{self.path} has schema version {int(match[1])}, this Tremor reads {SCHEMA_VERSION}; {REMEDY}"
                 )
             if size < int(match[2]):
                 raise ArtifactError(f"{self.path} is truncated to {size} of {int(match[2])} bytes; {REMEDY}")
@@ -107,21 +106,15 @@ class Hdf5Reader:
     def _verify_root(self, file: h5py.File) -> None:
         root = dict(file.attrs.items())
         found: dict[str, h5py.Dataset] = {}
-        file.visititems(
-            lambda name, item: found.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None
-        )
+        file.visititems(lambda name, item: found.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
         digests = {}
         for name, dataset in found.items():
             if "sha256" not in dataset.attrs or "dtype" not in dataset.attrs:
                 raise ArtifactError(f"dataset {name!r} of {self.path} was written by another tool; {REMEDY}")
             digests[name] = str(dataset.attrs["sha256"])
-        stored = {
-            name: value for name, value in root.items() if name not in RESERVED or name == "json_attributes"
-        }
+        stored = {name: value for name, value in root.items() if name not in RESERVED or name == "json_attributes"}
         if content_digest(digests, stored) != root.get("content_sha256"):
-            raise ArtifactError(
-                f"the attributes or the list of datasets of {self.path} were edited; {REMEDY}"
-            )
+            raise ArtifactError(f"the attributes or the list of datasets of {self.path} were edited; {REMEDY}")
         provenance = str(root.get("provenance"))
         if hashlib.sha256(provenance.encode()).hexdigest() != root.get("provenance_sha256"):
             raise ArtifactError(f"the provenance of {self.path} was edited; {REMEDY}")
@@ -137,9 +130,7 @@ class Hdf5Reader:
         if name not in self._datasets:
             near = get_close_matches(name, self.names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self.names) or 'none'}."
-            raise ArtifactError(
-                f"{self.path} has no dataset {name!r}: {hint} If it is from an older run, {REMEDY}"
-            )
+            raise ArtifactError(f"{self.path} has no dataset {name!r}: {hint} If it is from an older run, {REMEDY}")
         dataset = self._datasets[name]
         with self._damage(name):
             encoding = encoding_for(str(dataset.attrs["dtype"]))
@@ -180,9 +171,7 @@ class Hdf5Reader:
                 digest.update(stored)
                 same = digest.hexdigest(stored.shape) == dataset.attrs["sha256"]
             if not same:
-                raise ArtifactError(
-                    f"dataset {name!r} of {self.path} was changed after it was written; {REMEDY}"
-                )
+                raise ArtifactError(f"dataset {name!r} of {self.path} was changed after it was written; {REMEDY}")
         return Bf16(stored) if encoding.name == "bfloat16" else stored
 
     def rows(self, name: str) -> Iterator[Value]:

@@ -188,9 +188,7 @@ class Hdf5Writer:
                 file.append("hidden", row)
     """
 
-    def __init__(
-        self, path: Path | str, *, attributes: Mapping[str, Any], provenance: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, path: Path | str, *, attributes: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.attributes = dict(attributes)
         self.provenance = dict(provenance)
@@ -299,11 +297,7 @@ class Hdf5Writer:
         encoding, stored = encode(value)
         if stored.shape == stream.tail:
             stored = stored[np.newaxis]
-        if (
-            encoding != stream.encoding
-            or stored.shape[1:] != stream.tail
-            or stored.ndim != len(stream.tail) + 1
-        ):
+        if encoding != stream.encoding or stored.shape[1:] != stream.tail or stored.ndim != len(stream.tail) + 1:
             raise ValueError(
                 f"dataset {name!r} takes rows of {stream.encoding.name} {stream.tail}, "
                 f"not {encoding.name} {stored.shape}"

@@ -163,9 +163,7 @@ def read_csv(path: Path | str, *, verify: bool = True) -> pd.DataFrame:
             raise ArtifactError(f"{path} is not a readable CSV ({error}); correct it") from error
     meta = _read_sidecar(path)
     if verify and hashlib.sha256(content).hexdigest() != meta["sha256"]:
-        raise ArtifactError(
-            f"{path} was edited after it was written (its checksum in the sidecar differs); {_REMEDY}"
-        )
+        raise ArtifactError(f"{path} was edited after it was written (its checksum in the sidecar differs); {_REMEDY}")
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
         names, body = rows[0] if rows else [], rows[1:]
@@ -176,17 +174,13 @@ def read_csv(path: Path | str, *, verify: bool = True) -> pd.DataFrame:
         data = {name: _parse(values[i], meta["columns"][name]) for i, name in enumerate(names)}
         return pd.DataFrame(data, index=pd.RangeIndex(meta["rows"] if not names else len(body)))
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-        raise ArtifactError(
-            f"{path} does not fit the columns in {sidecar(path).name} ({error}); {_REMEDY}"
-        ) from error
+        raise ArtifactError(f"{path} does not fit the columns in {sidecar(path).name} ({error}); {_REMEDY}") from error
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
     meta = read_json(sidecar(path))
     if not isinstance(meta, dict) or not {"schema", "sha256", "rows", "columns", "provenance"} <= meta.keys():
-        raise ArtifactError(
-            f"{sidecar(path)} was not written by Tremor; delete it and {path}, and run snakemake again"
-        )
+        raise ArtifactError(f"{sidecar(path)} was not written by Tremor; delete it and {path}, and run snakemake again")
     if meta["schema"] != SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} has schema version {meta['schema']}, this Tremor reads {SCHEMA_VERSION}; {_REMEDY}"
@@ -211,9 +205,7 @@ def _parse(cells: tuple[str, ...], kind: Mapping[str, Any]) -> Any:
     return pd.Series([None if kind["missing"] and not cell else cell for cell in cells], dtype="str")
 
 
-def write_parquet(
-    path: Path | str, frame: pd.DataFrame, *, provenance: Mapping[str, Any], schema_version: int
-) -> None:
+def write_parquet(path: Path | str, frame: pd.DataFrame, *, provenance: Mapping[str, Any], schema_version: int) -> None:
     """Write a typed table, compressed with zstd, with page checksums and a digest of its content.
 
     Args:
@@ -273,9 +265,7 @@ def read_parquet(path: Path | str, *, schema_version: int | None = None) -> pd.D
     try:
         frame: pd.DataFrame = table.to_pandas()
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(
-            f"{path} cannot be turned into a table, it is damaged ({error}); {_REMEDY}"
-        ) from error
+        raise ArtifactError(f"{path} cannot be turned into a table, it is damaged ({error}); {_REMEDY}") from error
     return frame
 
 
@@ -288,9 +278,7 @@ def _load_parquet(path: Path) -> tuple[Any, dict[bytes, bytes]]:
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise ArtifactError(
-            f"{path} cannot be read, it is truncated or no Parquet file; {_REMEDY}"
-        ) from error
+        raise ArtifactError(f"{path} cannot be read, it is truncated or no Parquet file; {_REMEDY}") from error
     meta: dict[bytes, bytes] = table.schema.metadata or {}
     if meta.get(b"tremor_schema") != str(SCHEMA_VERSION).encode():
         raise ArtifactError(f"{path} was not written by this version of Tremor; {_REMEDY}")
