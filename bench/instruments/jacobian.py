@@ -55,6 +55,13 @@ def measure(context: Context) -> list[Row]:
             rows.append(
                 at_least("Jacobian, fraction of its floor", floor / times.best, 0.5, note=f"floor {floor:.3g} s")
             )
+            both = 4 * parameters * width / rate  # what any method needs that runs a forward for each row
+            rows.append(
+                Row(
+                    "Jacobian, fraction of the floor of a forward and a backward a row",
+                    f"{both / times.best:.3g} (floor {both:.3g} s)",
+                )
+            )
             if not context.large:
                 other = timing.repeated(lambda base=base: jacobian(context.loaded, base, method="replicated"), 5)  # type: ignore[misc]
                 floor = 2 * parameters * (2 * width + tokens - 1) / rate

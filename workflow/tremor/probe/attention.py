@@ -72,9 +72,34 @@ def last_position_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _written_out_silu(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-    """SiLU from parts whose backward passes have batching rules."""
-    return arguments[0] * torch.sigmoid(arguments[0])
+class _Silu(torch.autograd.Function):
+    """SiLU that keeps its derivative: one product for a whole batch of cotangents, where the fused one has a loop."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        gate = torch.sigmoid(x)
+        derivative = gate * (1 + x * (1 - gate))
+        ctx.save_for_backward(derivative)
+        ctx.save_for_forward(derivative)
+        return x * gate
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> torch.Tensor:
+        (derivative,) = ctx.saved_tensors
+        product: torch.Tensor = cotangents[0] * derivative
+        return product
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor) -> torch.Tensor:
+        (derivative,) = ctx.saved_tensors
+        product: torch.Tensor = tangents[0] * derivative
+        return product
+
+
+def _silu(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    """Forward hook: SiLU in the form above."""
+    result: torch.Tensor = _Silu.apply(arguments[0])  # type: ignore[no-untyped-call]
+    return result
 
 
 @contextmanager
@@ -85,7 +110,7 @@ def differentiable(loaded: LoadedModel) -> Iterator[None]:
     are built; they keep what they have.
     """
     hooks = [
-        module.register_forward_hook(_written_out_silu)
+        module.register_forward_hook(_silu)
         for module in loaded.model.modules()
         if isinstance(module, nn.SiLU | SiLUActivation)
     ]
