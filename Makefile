@@ -43,7 +43,7 @@ help:
 	@echo 'make clean   remove caches of tools (results, models and .venv stay)'
 
 demo: $(RUN)$(WANTED)
-	@$(BIN)/snakemake $(DEMO) $(PICTURES) --quiet host reason --cores all --resources gpu=1
+	@$(BIN)/snakemake $(DEMO) $(PICTURES) --quiet host reason --rerun-incomplete --cores all --resources gpu=1
 	@echo
 	@$(BIN)/tremor show $(DEMO)
 	@printf '\nMore of each column: docs/exp15.md. Pictures to look at:\n'

@@ -9,6 +9,14 @@ include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/spectrum.smk"
 include: "rules/boundary.smk"
+include: "rules/local.smk"
+include: "rules/regimes.smk"
+include: "rules/ties.smk"
+include: "rules/walks.smk"
+include: "rules/quotients.smk"
+include: "rules/precision.smk"
+include: "rules/lipschitz.smk"
+include: "rules/perturbation.smk"
 
 
 rule all:

@@ -64,6 +64,7 @@ rule exp12_summary:
         "logs/exp12/summary.log",
     benchmark:
         "benchmarks/exp12/summary.tsv"
+    localrule: True
     conda:
         "../envs/run.yaml"
     params:
@@ -72,7 +73,6 @@ rule exp12_summary:
         code=graph.code("experiments.summaries"),
     message:
         "Summary of exp12"
-    localrule: True
     script:
         "../scripts/summary.py"
 
@@ -141,6 +141,7 @@ rule exp13_summary:
         "logs/exp13/summary.log",
     benchmark:
         "benchmarks/exp13/summary.tsv"
+    localrule: True
     conda:
         "../envs/run.yaml"
     params:
@@ -149,7 +150,6 @@ rule exp13_summary:
         code=graph.code("experiments.summaries"),
     message:
         "Summary of exp13"
-    localrule: True
     script:
         "../scripts/summary.py"
 
@@ -217,6 +217,7 @@ rule exp15_summary:
         "logs/exp15/summary.log",
     benchmark:
         "benchmarks/exp15/summary.tsv"
+    localrule: True
     conda:
         "../envs/run.yaml"
     params:
@@ -225,6 +226,5 @@ rule exp15_summary:
         code=graph.code("experiments.summaries"),
     message:
         "Summary of exp15"
-    localrule: True
     script:
         "../scripts/summary.py"

@@ -5,8 +5,8 @@ from pathlib import Path
 HOME = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(HOME / "workflow"))
 
+from tremor.config import read_yaml
 from tremor.graph import PROBE_KEYS, Graph, files
-
 
 # The user's file is the one beside the results, where there is one; else the workflow's own.
 DEFAULT_CONFIG = str(HOME / "config/config.default.yaml")
@@ -16,6 +16,11 @@ USER_CONFIG = "config/config.yaml" if Path("config/config.yaml").is_file() else 
 configfile: DEFAULT_CONFIG
 configfile: USER_CONFIG
 
+
+# Snakemake keeps the last of two equal keys without a word; reading the user's files again refuses them.
+for file in workflow.configfiles:
+    if str(file) != DEFAULT_CONFIG:
+        read_yaml(file)
 
 graph = Graph(config, home=HOME, cache=Path(".snakemake/tremor-code.json"))
 config.clear()
@@ -27,4 +32,8 @@ wildcard_constraints:
     prompt=graph.names("prompts"),
     dtype="float32|bfloat16|float16",
     arithmetic="float64|float32",
+    numerics="float64|float32|true_float64",
+    precision="bfloat16|float16|float32|true_float64",
+    study="archive|gpt_oss",
+    tie="geometric|probability",
     variant="angles|vectors",

@@ -39,13 +39,13 @@ rule hub_model:
         "benchmarks/models/{model}/fetch.tsv"
     wildcard_constraints:
         model=graph.names("models", source="hub"),
+    localrule: True
     conda:
         "../envs/run.yaml"
     params:
         entry=graph.entry,
     message:
         "Fetching {wildcards.model} from the hub"
-    localrule: True
     script:
         "../scripts/hub_model.py"
 

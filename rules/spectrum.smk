@@ -52,15 +52,14 @@ rule spectrum_figure:
 
 rule spectrum_summary:
     input:
-        statistics=files(
-            "results/spectrum/{model}/{prompt}/{dtype}/statistics.json", graph.rows(dtype=True)
-        ),
+        statistics=files("results/spectrum/{model}/{prompt}/{dtype}/statistics.json", graph.rows(dtype=True)),
     output:
         table="results/spectrum/summary.csv",
     log:
         "logs/spectrum/summary.log",
     benchmark:
         "benchmarks/spectrum/summary.tsv"
+    localrule: True
     conda:
         "../envs/run.yaml"
     params:
@@ -69,6 +68,5 @@ rule spectrum_summary:
         code=graph.code("experiments.summaries"),
     message:
         "Summary of the spectra"
-    localrule: True
     script:
         "../scripts/summary.py"

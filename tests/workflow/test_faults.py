@@ -43,6 +43,15 @@ def test_wrong_configuration_stops_before_any_job(fresh: Project, changes: dict[
     assert not (fresh.folder / "results/spectrum").exists()
 
 
+def test_a_key_written_twice_is_refused(fresh: Project) -> None:
+    """Snakemake's own reader would keep the last one without a word."""
+    twice = fresh.folder / "twice.yaml"
+    twice.write_text("exp12: {angles: 7}\nexp12: {s_max: 1.0e-6}\n")
+    done = fresh.run("--dry-run", "--configfile", str(twice), "--", SUMMARY, check=False)
+    assert done.returncode != 0
+    assert "'exp12' is written twice" in done.stdout + done.stderr  # a dry run reports on stdout
+
+
 def _pickle_only(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
 

@@ -23,9 +23,20 @@ PROBE_KEYS = (
     "aa_repeats",
 )  # what a job of the probe uses
 FIGURES = {  # folder of an experiment's figures below results/<experiment>, and their names
+    "exp1": ("{model}/{prompt}/{numerics}", ("layers", "heatmap", "sweep", "walk")),
+    "exp2": ("{model}/{precision}", ("distribution", "quotients", "averages")),
+    "exp3": ("{model}/{prompt}", ("precision",)),
+    "exp5": ("{model}/{prompt}", ("norms", "chain", "modules")),
+    "exp6": ("{model}/{prompt}/{tie}/{arithmetic}", ("search", "flips")),
+    "exp7": ("{model}/{prompt}/{tie}/{arithmetic}", ("maps", "signs", "enlarged", "zoom", "texture", "nulls")),
+    "exp11": ("{model}/{prompt}/{arithmetic}", ("counts", "indices")),
     "exp12": ("{model}/{prompt}/{arithmetic}", ("polar", "cartesian", "radar", "plane")),
     "exp13": ("{model}/{prompt}/{arithmetic}", ("stability",)),
+    "exp14": ("{model}/{prompt}/{arithmetic}", ("differences", "distributions", "scaling")),
     "exp15": ("{model}/{prompt}/{arithmetic}/{variant}", ("distances",)),
+    "perturbation": ("{model}/{precision}", ("perturbation",)),
+    "lipschitz": ("{model}/{study}", ("quotients",)),
+    "regimes": ("{model}/{prompt}", ("regimes", "directions", "avalanche")),
 }
 EMBEDDED_FILES = (
     "config.json",
@@ -78,6 +89,11 @@ class Graph:
         """The selected ways of adding a nudge."""
         return list(self.config.probe.arithmetic)
 
+    @property
+    def numerics(self) -> list[str]:
+        """What exp1 is measured in: the selected arithmetics on the model's own format, and true float64."""
+        return [*self.arithmetics, *(["true_float64"] if self.config.exp1.true_float64 else [])]
+
     def names(self, kind: str, **where: Any) -> str:
         """Regular expression of the defined models or prompts, for wildcard constraints.
 
@@ -86,9 +102,7 @@ class Graph:
             where: Field values that an entry must have, such as ``source="embedded"``.
         """
         entries = self.plain[kind]
-        found = [
-            alias for alias, entry in entries.items() if all(entry.get(k) == v for k, v in where.items())
-        ]
+        found = [alias for alias, entry in entries.items() if all(entry.get(k) == v for k, v in where.items())]
         return "|".join(re.escape(alias) for alias in found) or NOTHING
 
     def entry(self, wildcards: Any) -> dict[str, Any]:
@@ -154,6 +168,16 @@ class Graph:
         names = f"{wildcards.model}/{wildcards.prompt}/{wildcards.arithmetic}"
         return f"results/{experiment}/{names}/boundary.h5"
 
+    def prompt_set(self, experiment: str) -> str:
+        """File of an experiment's prompt set: the user's own where there is one, else the workflow's."""
+        name = Path(self.plain[experiment]["prompts"])
+        return str(name if name.is_file() else self.home / name)
+
+    def study_keys(self, study: str) -> list[str]:
+        """Keys of the block ``lipschitz`` that one of its studies uses."""
+        shared = ("names", "bos", "arithmetic", "top_k", "routing", "floor_samples", "noise_seed")
+        return [*shared, f"{study}_powers", f"{study}_ranks"]
+
     def formats(self, stem: str) -> list[str]:
         """A figure's files, one for each format of the config."""
         return [f"{stem}.{suffix}" for suffix in self.config.figures.formats]
@@ -166,29 +190,52 @@ class Graph:
     def targets(self) -> list[str]:
         """Everything ``rule all`` makes: each experiment's summary and figures."""
         wanted = ["results/spectrum/summary.csv", *(f"results/{name}/summary.csv" for name in FIGURES)]
+        wanted.append("results/lipschitz/reports.csv")
         for row in self.rows(dtype=True):
-            wanted += [
-                p.format(**row) for p in self.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum")
-            ]
+            wanted += [p.format(**row) for p in self.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum")]
         for experiment in FIGURES:
-            more: dict[str, Iterable[str]] = {"variant": self.config.exp15.variants} if experiment == "exp15" else {}
-            for row in self.rows(arithmetic=True, more=more):
-                wanted += [
-                    path.format(**row) for paths in self.figures(experiment).values() for path in paths
-                ]
-        return wanted
+            for row in self.rows(more=self.axes(experiment)):
+                wanted += [path.format(**row) for paths in self.figures(experiment).values() for path in paths]
+        return list(dict.fromkeys(wanted))  # some experiments measure all their prompts in one job
+
+    def axes(self, experiment: str) -> dict[str, Iterable[str]]:
+        """What tells an experiment's results at one model and prompt apart: names and their selected values."""
+        if experiment == "exp1":
+            return {"numerics": self.numerics}
+        if experiment == "lipschitz":
+            return {"study": self.config.lipschitz.studies}
+        if experiment == "perturbation":
+            return {"precision": self.config.perturbation.precisions}
+        if experiment == "exp2":
+            return {"precision": self.config.exp2.precisions}
+        if experiment in ("exp3", "exp5", "regimes"):
+            return {}
+        if experiment == "exp6":
+            return {"tie": self.config.exp6.methods, "arithmetic": self.arithmetics}
+        if experiment == "exp7":
+            return {"tie": self.config.exp7.methods, "arithmetic": self.config.exp7.arithmetic}
+        axes: dict[str, Iterable[str]] = {"arithmetic": self.arithmetics}
+        return {**axes, "variant": self.config.exp15.variants} if experiment == "exp15" else axes
 
     def rows(
-        self, *, dtype: bool = False, arithmetic: bool = False, more: Mapping[str, Iterable[str]] | None = None
+        self,
+        *,
+        dtype: bool = False,
+        arithmetic: bool = False,
+        prompts: bool = True,
+        more: Mapping[str, Iterable[str]] | None = None,
     ) -> list[dict[str, str]]:
         """One dictionary of names for each row of a summary: selected models x prompts x what is asked for.
 
         Args:
             dtype: Add the type each model runs in.
             arithmetic: Cross with the selected arithmetics.
+            prompts: Cross with the selected prompts; False for experiments with a prompt set of their own.
             more: Further names and their values to cross with.
         """
         rows = [{"model": m, "prompt": p} for m in self.models for p in self.prompts]
+        if not prompts:
+            rows = [{"model": m} for m in self.models]
         if dtype:
             rows = [{**row, "dtype": self.dtype(row["model"])} for row in rows]
         axes: dict[str, Iterable[str]] = {"arithmetic": self.arithmetics} if arithmetic else {}

@@ -38,8 +38,7 @@ class Spectrum(Block):
         default=1e-5,
         gt=0.0,
         lt=1.0,
-        description="Residual, relative to the largest singular value, that counts as converged (lanczos "
-        "only).",
+        description="Residual, relative to the largest singular value, that counts as converged (lanczos only).",
     )
     seed: Seed = Field(default=0, description="Seed of the start vector (lanczos only).")
 
@@ -56,14 +55,12 @@ class Spectrum(Block):
 class _RaySearch(Block):
     s_max: StepLength = Field(
         default=1e-6,
-        description="Longest step tried. Raise it if rays are reported as censored (nothing changed up to "
-        "it).",
+        description="Longest step tried. Raise it if rays are reported as censored (nothing changed up to it).",
     )
     threshold: Real = Field(
         default=0.0,
         ge=0.0,
-        description="The output has changed if any coordinate differs by more than this; 0: if any bit "
-        "differs.",
+        description="The output has changed if any coordinate differs by more than this; 0: if any bit differs.",
     )
     method: Literal["exact", "bisection"] = Field(
         default="exact",
@@ -84,9 +81,7 @@ class _RaySearch(Block):
 class Exp12(_RaySearch):
     """exp12: stability boundary around the prompt in the plane of two right singular vectors."""
 
-    angles: PositiveInteger = Field(
-        default=1000, description="Directions, evenly spaced over the full circle."
-    )
+    angles: PositiveInteger = Field(default=1000, description="Directions, evenly spaced over the full circle.")
     plane: tuple[PositiveInteger, PositiveInteger] = Field(
         default=(1, 2),
         description="Ranks of the two right singular vectors that span the plane, 1 for the largest.",

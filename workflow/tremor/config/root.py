@@ -16,10 +16,16 @@ from pydantic_core import PydanticCustomError
 from tremor.config.base import Block
 from tremor.config.boundary import Exp12, Exp13, Exp15, Spectrum
 from tremor.config.figures import Figures
+from tremor.config.local import Exp5
 from tremor.config.models import DEFAULT_MODELS, Models, Training
+from tremor.config.perturbation import Perturbation
 from tremor.config.probe import Probe
 from tremor.config.prompts import DEFAULT_PROMPTS, Prompts, Select
+from tremor.config.quotients import Exp2, Exp3, Lipschitz
+from tremor.config.regimes import Regimes
 from tremor.config.spelling import suggestion
+from tremor.config.ties import Exp6, Exp7
+from tremor.config.walks import Exp1, Exp11, Exp14
 
 
 class Problem(NamedTuple):
@@ -43,9 +49,20 @@ class Config(Block):
     select: Select = Select()
     probe: Probe = Probe()
     spectrum: Spectrum = Spectrum()
+    exp1: Exp1 = Exp1()
+    exp2: Exp2 = Exp2()
+    exp3: Exp3 = Exp3()
+    exp5: Exp5 = Exp5()
+    exp6: Exp6 = Exp6()
+    exp7: Exp7 = Exp7()
+    exp11: Exp11 = Exp11()
     exp12: Exp12 = Exp12()
     exp13: Exp13 = Exp13()
+    exp14: Exp14 = Exp14()
     exp15: Exp15 = Exp15()
+    regimes: Regimes = Regimes()
+    lipschitz: Lipschitz = Lipschitz()
+    perturbation: Perturbation = Perturbation()
     training: Training = Training()
     figures: Figures = Figures()
 
@@ -74,8 +91,16 @@ def disagreements(config: Config) -> list[Problem]:
     if config.spectrum.method == "lanczos":
         top_k = config.spectrum.top_k
         needs: Mapping[str, int | str] = {
+            "exp1.vectors": max((k for k in config.exp1.vectors if isinstance(k, int)), default=1),
+            "exp3.vector": config.exp3.vector,
+            "exp5.vector": config.exp5.vector,
+            "regimes.directions": max((k for k in config.regimes.directions if isinstance(k, int)), default=1),
+            "exp11.vector": config.exp11.vector,
+            "exp11.partner": config.exp11.partner,
             "exp12.plane": max(config.exp12.plane),
             "exp13.vectors": config.exp13.vectors,
+            "exp14.vector": config.exp14.vector,
+            "lipschitz.report_vector": config.lipschitz.report_vector,
         }
         for path, rank in needs.items():
             if isinstance(rank, int) and rank > top_k:
@@ -85,6 +110,11 @@ def disagreements(config: Config) -> list[Problem]:
                         f"needs {rank} singular vectors, but spectrum.top_k is {top_k}; set that to {rank}",
                     )
                 )
+    problems += [
+        Problem("exp7.methods", f"{method!r} has no tie; add it to exp6.methods")
+        for method in config.exp7.methods
+        if method not in config.exp6.methods
+    ]
     return problems
 
 
@@ -126,8 +156,6 @@ def confusable(kind: str, aliases: Collection[str]) -> list[Problem]:
         first = seen.setdefault(alias.lower(), alias)
         if first != alias:
             problems.append(
-                Problem(
-                    f"{kind}.{alias}", f"differs from {first!r} only in case, and folders may not; rename one"
-                )
+                Problem(f"{kind}.{alias}", f"differs from {first!r} only in case, and folders may not; rename one")
             )
     return problems

@@ -32,15 +32,110 @@ VECTORS = (
     "argmin_vector", "argmax_vector", "spearman_max_s_sigma", "spearman_p", "mann_whitney_p",
     "median_abs_log10_sign_ratio", "mode", "dtype", "method", "threshold",
 )  # fmt: skip
+PROPAGATION = (
+    "evaluated_inputs", "walk.steps", "walk.distinct_inputs", "walk.input_changes", "walk.first_block_changes",
+    "walk.final_changes", "sweep.embedding_count_last", "sweep.embedding_max_diff_last",
+    "sweep.first_block_count_last", "sweep.first_block_max_diff_last", "propagation.first_moving_jump",
+    "propagation.gain_first", "propagation.gain_min", "propagation.gain_max", "sigma_1", "gate.relative_error",
+    "start", "step", "threshold", "first_block", "mode", "dtype",
+)  # fmt: skip
+ROTATIONS = (
+    "directions", "largest_jump.jump",
+    *(f"largest_jump.{tap}.{what}" for tap in ("embedding", "first_block") for what in (
+        "by_kind.shift.mean", "by_kind.plane.mean", "by_kind.random.mean", "kruskal_p")),
+    "largest_jump.embedding.spearman_expected", "largest_jump.unmoved", "largest_jump.moved_unanswered",
+    "evaluated_inputs", "start", "step", "threshold", "first_block", "mode", "dtype",
+)  # fmt: skip
+SMALL_STEPS = (
+    "finest.step_size", "finest.steps", "finest.distinct_sizes", "finest.distinct_inputs", "finest.input_unchanged",
+    "finest.input_changed_output_not", "finest.both_changed", "finest.jump_size.mean", "finest.jump_size.median",
+    "finest.spacing_steps.mean", "finest.spacing_realised.mean", "finest.gain_rms",
+    "scaling.slope_jump_size", "scaling.slope_mean_difference", "sigma", "noise_floor_l2", "evaluated_inputs",
+    "start", "mode", "dtype",
+)  # fmt: skip
+FLIPS = (
+    "tie.first_token", "tie.second_token", "tie.evaluations", "tie.gradients", "tie.reselections", "tie.is_top_2",
+    "tie.closed", "tie.distance_l2", "tie.distance_over_x_l2", "tie.start_gap", "tie.gap_float64", "tie.gap_dot",
+    "tie.gap_difference_of_dots", "tie.gap_unembed", "tie.gap_probability", "tie.logit_ulp",
+    "sigma_1", "reference_token", "directions", "steps", "epsilon", "grid_flips", "grid_changed_fraction",
+    "grid_tied_fraction", "grid_outside_pair_fraction", "grid_distinct_inputs", "nearest_flip_abs", "rays",
+    "certified_rays", "censored_rays", "mode", "dtype", "device",
+)  # fmt: skip
 SPECTRUM = (
     "values", "sigma_1", "sigma_2", "sigma_last", "frobenius_norm", "stable_rank", "effective_rank", "max_residual",
     "orthogonality", "converged", "method", "dtype",
 )  # fmt: skip
+LOCAL = (
+    "sigma_1", "chain_sigma_1", "chain_relative_difference", "chain_bound", "chain_agrees",
+    "norm_product", "norm_product_over_sigma_1", "stages", "max_residual", "converged",
+    *(f"{part}.{what}" for part in ("block", "mixer", "mlp") for what in ("norm_max", "norm_median", "argmax")),
+    "embedding.norm_max", "final.norm_max", "modules.compared", "modules.pairs", "modules.pairs_of_equal_inputs",
+    "modules.evaluated_inputs", "modules.requested_inputs", "method", "mode", "dtype",
+)  # fmt: skip
+REGIMES = (
+    *(f"main.{name}" for name in (
+        "direction", "sigma", "first_change", "first_change_low", "first_change_high", "last_silent_nominal",
+        "first_changing_nominal", "absorbed", "noise_floor", "noise_floor_low", "noise_floor_high", "noise_slope",
+        "crossover", "crossover_low", "crossover_high", "crossover_seen", "curvature", "signal_end", "signal_gain",
+        "stable_steps", "chaotic_steps", "signal_steps", "nonlinear_steps", "has_signal_regime",
+    )),
+    "mode", "dtype",
+)  # fmt: skip
+PROMPT_SET = (
+    "prompts", "kinds", *(f"sigma_1.{what}" for what in ("mean", "std", "median", "min", "max", "cv")),
+    "relative_gain.median", "stable_rank.median", "noise_floor_l2.median", "leading.agreeing_steps",
+    "leading.agree_from",
+    "leading.agree_to", "leading.first_moving_step", "leading.still_steps", "quotients.rows",
+    "quotients.evaluated_inputs",
+    "quotients.token_changes", "averages.largest_n", "averages.bias_over_gain_smallest_step",
+    "averages.bias_over_gain_largest_step", "max_residual", "converged",
+    "gate.relative_error", "arithmetic", "mode", "dtype",
+)  # fmt: skip
+PRECISION = (
+    "reference", "precisions", "same_token_everywhere",
+    *(f"against.{precision}.{what}" for precision in ("float32", "float16", "bfloat16") for what in (
+        "hidden_relative_l2", "hidden_ulps_median", "hidden_ulps_max", "logits_relative_l2", "same_token",
+    "top_overlap",
+        "top_same_order", "tied_leaders")),
+    *(f"smallest_surviving.{fmt}" for fmt in ("float64", "float32", "float16", "bfloat16")),
+    "width", "vector", "sigma", "dtype",
+)  # fmt: skip
+LIPSCHITZ = (
+    "prompts", *(f"sigma_1.{what}" for what in ("mean", "median", "min", "max")), "noise_floor_l2.median",
+    "leading.agreeing_steps", "leading.agree_from", "leading.agree_to", "leading.first_moving_step",
+    "leading.still_steps",
+    "rows", "evaluated_inputs", "token_changes", "router.layers", "router.rows_flipped", "router.smallest_step_flipped",
+    "router.largest_step_unflipped", "max_residual", "converged", "arithmetic", "mode", "dtype",
+)  # fmt: skip
+REPORT = (
+    "vector", "sigma", "epsilon", "moved_coordinates", "realised_l2", "realised_along", "off_direction_l2",
+    "hidden_diff_l2", "logit_diff_l2", "smooth_prediction_l2", "noise_floor_l2", "quotient_nominal",
+    "quotient_realised",
+    "above_floor", "token_changed", "arithmetic", "mode", "dtype",
+)  # fmt: skip
+PERTURBATION = (
+    "prompts", "rows", "token_changes",
+    *(f"{scale}.{what}" for scale in ("lattice", "relative", "absolute") for what in (
+        "rows", "token_changes", "smallest_changing_magnitude", "smallest_changing_relative_l2",
+        "largest_harmless_relative_l2")),
+    "gate.relative_error", "dtype",
+)  # fmt: skip
 COLUMNS: Mapping[str, Sequence[str]] = {
     "spectrum": SPECTRUM,
+    "exp1": PROPAGATION,
+    "exp2": PROMPT_SET,
+    "exp3": PRECISION,
+    "lipschitz": LIPSCHITZ,
+    "lipschitz_report": REPORT,
+    "perturbation": PERTURBATION,
+    "exp5": LOCAL,
+    "exp6": FLIPS,
+    "exp11": ROTATIONS,
     "exp12": ANGLES,
     "exp13": VECTORS,
+    "exp14": SMALL_STEPS,
     "exp15": DISTANCES,
+    "regimes": REGIMES,
 }
 
 
