@@ -58,4 +58,7 @@ def main() -> int | None:
 
     run: Callable[[], int | None] = snakemake
     sys.argv[1:] = targets_first(sys.argv[1:])
+    # The Snakefile that is run may belong to another checkout; it must find that one's library, not this one's.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tremor"]:
+        del sys.modules[name]
     return run()
