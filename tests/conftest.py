@@ -1,15 +1,22 @@
 """Fixtures for the whole session: tiny saved models, each built, saved and loaded once."""
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from families import save_tiny
 from tremor.models.loader import LoadedModel, load
 
 PROMPT = "The capital of France is"
+
+# No deadline: a busy machine is no defect. In CI the examples are the same each time, so that a submission is judged
+# by its change; elsewhere they are drawn anew, which is how defects are found.
+settings.register_profile("tremor", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tremor")
 
 
 @pytest.fixture(scope="session")
