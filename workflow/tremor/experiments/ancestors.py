@@ -1,6 +1,5 @@
 """What a descendant demands of the artifact it continues: the same model, prompt, platform, mode and input bits."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,3 @@ def require_ancestor(
     same_ids = np.array_equal(artifact.array("ids"), base.ids)
     if not same_ids or artifact.array("x0").tobytes() != base.x.tobytes():
         raise ArtifactError(f"{path} starts from another input than the prompt {base.text!r} gives now; {remedy}")
-
-
-def fingerprint_of(attributes: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The named attributes of an ancestor, to hand on to its descendants."""
-    return {name: attributes[name] for name in names if name in attributes}
