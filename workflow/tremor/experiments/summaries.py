@@ -9,7 +9,7 @@ import pandas as pd
 from tremor.errors import ArtifactError
 from tremor.store.documents import read_json
 from tremor.store.provenance import collect
-from tremor.store.tables import write_csv
+from tremor.store.tables import read_csv, write_csv
 
 # Columns of results/<exp>/summary.csv after the names of the row; a stable interface, documented in docs/.
 DISTANCES = (
@@ -173,7 +173,42 @@ def gather(
         document = read_json(path)
         values = {column.replace(".", "_"): _value(document, column, path) for column in COLUMNS[experiment]}
         table.append({**names, **values})
-    frame = pd.DataFrame(table)
+    _write(output, pd.DataFrame(table), provenance)
+
+
+def stack(
+    experiment: str,
+    tables: Sequence[Path],
+    rows: Sequence[Mapping[str, str]],
+    *,
+    output: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a summary from tables that each hold several of its rows: one below the other, with the names before.
+
+    Args:
+        experiment: Key of :data:`COLUMNS`.
+        tables: One CSV file for each entry of `rows`, with the columns of the experiment among its own.
+        rows: Names (model, prompt, ...) of all rows of a file, in the order of the files.
+        output: CSV file to write.
+        provenance: Config, code and input digests.
+
+    Raises:
+        ArtifactError: a table lacks a column.
+    """
+    columns = list(COLUMNS[experiment])
+    parts = []
+    for path, names in zip(tables, rows, strict=True):
+        frame = read_csv(path)
+        missing = [column for column in columns if column not in frame]
+        if missing:
+            raise ArtifactError(f"{path} has no column '{missing[0]}'; delete it and run snakemake again")
+        head = pd.DataFrame([names] * len(frame), index=frame.index)
+        parts.append(pd.concat([head, frame[columns]], axis=1))
+    _write(output, pd.concat(parts, ignore_index=True), provenance)
+
+
+def _write(output: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
     for name in frame.columns:  # a column that is None everywhere has no type of its own
         if frame[name].isna().all():
             frame[name] = frame[name].astype("float64")
