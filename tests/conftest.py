@@ -43,6 +43,14 @@ def loaded_model(saved_model: Callable[[str], Path]) -> Callable[..., LoadedMode
     return get
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny Llama for checkouts of the workflow; copy it, never change it."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_tiny("llama", folder)
+    return folder
+
+
 @pytest.fixture
 def private_model(saved_model: Callable[[str], Path]) -> Callable[..., LoadedModel]:
     """(family, dtype) -> a loaded tiny model of this test's own, free to be damaged."""

@@ -2,7 +2,7 @@
 
 import csv
 
-from .conftest import Project
+from project import Project
 
 SMALL = {
     "exp1": {"jumps": [1, 100000], "walk_steps": 5},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Project, environment
+from project import Project, environment
 
 SUMMARY = "results/exp15/summary.csv"
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TARGETS, Project
+from project import Project
+
+from .conftest import TARGETS
 
 GPU_WORK = ("spectrum", "exp12", "exp13", "exp15")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import Project
+from project import Project
 
 TIE = "results/exp6/tiny/capital/geometric"
 PLANES = "results/exp7/tiny/capital/geometric/float64"
