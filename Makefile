@@ -2,6 +2,7 @@
 #
 #   make demo PYTHON=python3.12    builds .venv with that interpreter
 #   make test ARGS="-k floats"     hands arguments on to pytest
+#   make test-slurm                runs the graph on a SLURM of its own, on this machine
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,11 +31,12 @@ PICTURES := results/spectrum/llama/capital/float32/spectrum.png \
             results/exp13/llama/capital/float64/stability.png \
             results/exp15/llama/capital/float64/angles/distances.png
 
-.PHONY: help demo test lint format bench docs doctor clean
+.PHONY: help demo test test-slurm lint format bench docs doctor clean
 
 help:
 	@echo 'make demo    train a small model, find its stability boundary, print the table, draw the pictures'
 	@echo 'make test    run all tests'
+	@echo 'make test-slurm   run the graph on a real SLURM of two nodes, private to a folder of this machine'
 	@echo 'make lint    ruff, mypy, snakefmt and snakemake --lint'
 	@echo 'make format  let ruff and snakefmt rewrite the sources'
 	@echo 'make bench   measure the speed of the library'
@@ -51,6 +53,19 @@ demo: $(RUN)$(WANTED)
 
 test: $(DEV)$(WANTED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Debian's packages, once; where they cannot be had the tests are skipped and say so.
+SLURM_PACKAGES := slurmctld slurmd slurm-client munge
+test-slurm: $(DEV)$(WANTED)
+	@if ! PATH="$$PATH:/usr/sbin:/sbin" command -v slurmctld munged >/dev/null; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        { apt-get update && apt-get install -y --no-install-recommends $(SLURM_PACKAGES); } >/dev/null 2>&1 \
+	            || echo 'SLURM could not be installed with apt-get; its tests are skipped'; \
+	    else \
+	        echo 'SLURM is missing; as root: apt-get install --no-install-recommends $(SLURM_PACKAGES)'; \
+	    fi; \
+	fi
+	@TREMOR_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm -rs --durations=5 $(ARGS)
 
 lint: $(DEV)$(WANTED)
 	@$(BIN)/ruff check .

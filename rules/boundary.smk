@@ -18,6 +18,7 @@ rule exp12:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -94,6 +95,7 @@ rule exp13:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -171,6 +173,7 @@ rule exp15:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

@@ -19,6 +19,7 @@ rule exp5:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

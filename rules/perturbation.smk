@@ -16,6 +16,7 @@ rule perturbation:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

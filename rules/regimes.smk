@@ -21,6 +21,7 @@ rule regimes:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

@@ -17,6 +17,7 @@ rule exp6_tie:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -47,6 +48,7 @@ rule exp6_spectrum:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -81,6 +83,7 @@ rule exp6_flips:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -159,6 +162,7 @@ rule exp7:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -190,6 +194,7 @@ rule exp7_zoom:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

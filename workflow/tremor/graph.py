@@ -3,6 +3,7 @@
 Read at parse time by every Snakemake process, so it imports neither torch nor numpy.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from tremor import config as configuration
 from tremor.config import Config
 from tremor.digest import code_digest
 from tremor.models import catalogue
+from tremor.models import manifest as manifests
+from tremor.sizes import memory_mb
 
 RESOURCES = Path("resources")  # relative to where Snakemake runs: models built or fetched there
 PROBE_KEYS = (
@@ -157,6 +160,23 @@ class Graph:
         """Spectrum of a rule's model and prompt, in the type the model runs in."""
         dtype = self.dtype(wildcards.model)
         return f"results/spectrum/{wildcards.model}/{wildcards.prompt}/{dtype}/spectrum.h5"
+
+    def memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Main memory in MB that a rule's job asks a cluster for; half as much again at each retry.
+
+        Raises:
+            FileNotFoundError: the manifest is not made yet; Snakemake then asks again before it submits the job.
+        """
+        path = Path(input.manifest)
+        if not path.is_file():
+            raise FileNotFoundError(2, "no manifest yet", str(path))
+        double = "true_float64" in (wildcards.get("numerics"), wildcards.get("precision"))
+        needed = memory_mb(
+            manifests.read(path),
+            dtypes=[self.dtype(wildcards.model), *(["true_float64"] if double else [])],
+            transient_gib=self.plain["probe"]["max_memory"],
+        )
+        return math.ceil(needed * 1.5 ** (attempt - 1))
 
     def model_dtype(self, wildcards: Any) -> str:
         """Type a rule's model runs in."""

@@ -1,0 +1,60 @@
+"""What a cluster is asked for: the closed form, its limits, and that a real job stays below it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tremor.sizes import AUTO_GIB, PROCESS_MB, memory_mb
+
+EIGHT_BILLION = {"parameters": 8_030_261_248, "bytes": 16_060_556_376}
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "weights"), [(["float32"], 4), (["bfloat16"], 2), (["float32", "true_float64"], 12)]
+)
+def test_it_is_weights_reading_transients_and_the_process(dtypes, weights):
+    expected = PROCESS_MB + 2 * 1024 + (EIGHT_BILLION["parameters"] * weights + 0.1 * EIGHT_BILLION["bytes"]) / 2**20
+    found = memory_mb(EIGHT_BILLION, dtypes=dtypes, transient_gib=2.0)
+    assert 0 <= found - expected < 1  # rounded up to the next MB
+
+
+def test_auto_transients_are_asked_for_twice():
+    """A job takes half of what is free, so it must be given twice what it is meant to take."""
+    small = {"parameters": 0, "bytes": 0}
+    assert memory_mb(small, dtypes=[], transient_gib="auto") == PROCESS_MB + 2 * AUTO_GIB * 1024
+
+
+def test_an_unknown_type_is_an_error():
+    with pytest.raises(KeyError):
+        memory_mb(EIGHT_BILLION, dtypes=["int3"], transient_gib=1)
+
+
+_JOB = """
+import json, sys
+from pathlib import Path
+from tremor.experiments.session import open_session
+from tremor.models import manifest as manifests
+from tremor.platform import peak_memory_bytes
+folder, path = Path(sys.argv[1]), Path(sys.argv[2])
+found = manifests.build("tiny", {"source": "path"}, folder)
+path.write_text(json.dumps(found))
+probe = {"device": "cpu", "threads": 1, "max_memory": 0.5}
+session = open_session(manifest=path, directory=folder, dtype="float32", attention="auto", probe=probe)
+import torch
+session.loaded.model(torch.zeros(4, 16, dtype=torch.int64))
+print(peak_memory_bytes())
+"""
+
+
+def test_a_process_that_runs_a_model_stays_below_it(saved_model, tmp_path):
+    path = tmp_path / "manifest.json"
+    environment = {**os.environ, "PYTHONPATH": "workflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", _JOB, str(saved_model("llama")), str(path)],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    asked = memory_mb(json.loads(path.read_text()), dtypes=["float32"], transient_gib=0.5)
+    assert int(done.stdout.split()[-1]) / 2**20 < asked
