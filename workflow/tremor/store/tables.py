@@ -269,6 +269,17 @@ def read_parquet(path: Path | str, *, schema_version: int | None = None) -> pd.D
     return frame
 
 
+def parquet_digest(path: Path | str) -> str:
+    """Digest of what a Parquet table says, without its provenance, as checked against the table.
+
+    Raises:
+        ArtifactError: the file is missing, truncated or was changed.
+    """
+    path = Path(path)
+    read_parquet(path)
+    return _load_parquet(path)[1][b"content_sha256"].decode()
+
+
 def _load_parquet(path: Path) -> tuple[Any, dict[bytes, bytes]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
