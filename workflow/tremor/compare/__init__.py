@@ -1,0 +1,1 @@
+"""The comparer: two recordings of one model on two platforms; where they part, by how much; no torch."""
