@@ -1,0 +1,137 @@
+"""What the extreme sensitivity analyses share: their texts, the settings of scores, and the effect of an edit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tremor.errors import ConfigError
+from tremor.evaluate import nll
+from tremor.evaluate.effects import Resampler, contrast, matched_control
+from tremor.models import corpus
+from tremor.models.corpus import TextSplit
+from tremor.models.loader import LoadedModel
+from tremor.weights.mutate import Operation, edits_at, mutated, zero
+from tremor.weights.scores import Options
+
+
+def passages(split: TextSplit, count: int) -> list[str]:
+    """The first passages of each domain in turn.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    by_domain: dict[str, list[str]] = {}
+    for passage in corpus.passages(split):
+        by_domain.setdefault(passage.domain, []).append(passage.text)
+    longest = max(len(texts) for texts in by_domain.values())
+    turns = [texts[i] for i in range(longest) for texts in by_domain.values() if i < len(texts)]
+    if count > len(turns):
+        raise ConfigError(f"esa.texts asks for {count} {split} passages, and there are {len(turns)}; lower it")
+    return turns[:count]
+
+
+def options(settings: Mapping[str, Any]) -> Options:
+    """Settings of the scores from the config block `esa.scores`."""
+    return Options(**settings)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an edit of weights does to held-out text.
+
+    Attributes:
+        weights: Weights that were changed.
+        status: "ok", "nan_logits" or "inf_loss".
+        delta_nll: Change of the corpus NLL, nats a token; None for NaN.
+        delta_nll_low: Lower end of its 95 % interval (paired bootstrap over texts); None where a text is not finite.
+        delta_nll_high: Upper end.
+        kl: Mean KL(clean || changed), nats a token.
+        flip_rate: Share of tokens whose first choice changed.
+    """
+
+    weights: int
+    status: str
+    delta_nll: float | None
+    delta_nll_low: float | None
+    delta_nll_high: float | None
+    kl: float | None
+    flip_rate: float | None
+
+
+class Bench:
+    """A model beside its clean baseline on held-out texts: one baseline for all edits of an analysis.
+
+    Args:
+        loaded: The model.
+        texts: Held-out texts.
+        batch_size: Texts in one forward pass.
+    """
+
+    def __init__(self, loaded: LoadedModel, texts: Sequence[str], *, batch_size: int) -> None:
+        self.loaded = loaded
+        self.texts = nll.tokenise(loaded, texts)
+        self.clean = nll.baseline(loaded, self.texts, batch_size=batch_size)
+        self._resampler = Resampler(self.texts.tokens)
+        self._sizes = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
+
+    def now(self) -> Effect:
+        """The model as it is, against the clean baseline."""
+        found = nll.evaluate(self.loaded, self.texts, batch_size=self.clean.batch_size, clean=self.clean)
+        delta = found.corpus_delta_nll
+        interval = None
+        if found.delta_nll is not None and np.isfinite(found.delta_nll).all():
+            interval = self._resampler.interval(found.delta_nll)
+        return Effect(
+            weights=0,
+            status=found.overall,
+            delta_nll=None if np.isnan(delta) else delta,
+            delta_nll_low=None if interval is None else interval.low,
+            delta_nll_high=None if interval is None else interval.high,
+            kl=None if np.isnan(found.corpus_kl) else found.corpus_kl,
+            flip_rate=None if np.isnan(found.flip_rate) else found.flip_rate,
+        )
+
+    def changed(self, tensors: Sequence[str], flat: Sequence[int], operation: Operation = zero) -> Effect:
+        """Effect of changing some weights, which are put back.
+
+        Raises:
+            NumericsError: Not one of them changed.
+        """
+        with mutated(self.loaded, edits_at(tensors, flat), operation) as record:
+            return Effect(**{**asdict(self.now()), "weights": record.changed})
+
+    def controls(
+        self, tensors: Sequence[str], flat: Sequence[int], *, draws: int, seed: int, operation: Operation = zero
+    ) -> list[float]:
+        """Delta NLL of random sets of as many weights of the same tensors; infinite where one breaks the model."""
+        found = []
+        for draw in range(draws):
+            random = matched_control(tensors, flat, self._sizes, np.random.default_rng([seed, draw]))
+            effect = self.changed(random.tensors, random.flat_index.tolist(), operation)
+            found.append(np.inf if effect.delta_nll is None else effect.delta_nll)
+        return found
+
+
+def against_controls(effect: Effect, controls: Sequence[float]) -> dict[str, float | None]:
+    """Columns that compare an effect with its controls; empty where the effect is not a number."""
+    names = ("control_mean", "control_std", "control_highest", "z", "p")
+    if effect.delta_nll is None:
+        return dict.fromkeys(names)
+    found = contrast(effect.delta_nll, controls)
+    return dict(zip(names, (found.mean, found.std, found.highest, found.z, found.p), strict=True))
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], *, integers: Sequence[str] = (), texts: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Rows as a table whose columns keep their type when values are missing."""
+    frame = pd.DataFrame(list(rows))
+    for name in frame.columns:
+        if name in integers:
+            frame[name] = frame[name].astype("Int64")
+        elif name not in texts and frame[name].dtype == object and not any(isinstance(v, str) for v in frame[name]):
+            frame[name] = frame[name].astype("float64")
+    return frame

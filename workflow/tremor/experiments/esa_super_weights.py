@@ -1,0 +1,189 @@
+"""esa/super-weights: the most important single weights by every method, and what their removal costs."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tremor.experiments import esa_shared
+from tremor.experiments.esa_shared import Bench
+from tremor.experiments.session import Session
+from tremor.models.loader import LoadedModel
+from tremor.store.documents import write_json
+from tremor.store.tables import write_csv
+from tremor.weights import spikes
+from tremor.weights.rank import COLUMNS
+from tremor.weights.scores import Options, encode, rankings
+from tremor.weights.select import Selection, select
+
+PROCEDURE = "spikes"
+INTEGERS = ("weights", "population", "first_block", "prompts", "votes")
+TEXTS = ("method", "status", "first_tensor", "first_component", "first_index", "dtype")
+
+
+def measure(
+    session: Session,
+    *,
+    texts: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    weights: Path,
+    peaks: Path,
+    effects: Path,
+    statistics: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Rank the weights by every method, look for super weights, and zero what each method names.
+
+    Args:
+        session: The model on its platform.
+        texts: Config block `esa.texts`.
+        scores: Config block `esa.scores`.
+        settings: Config block `esa.super_weights`.
+        weights: CSV to write: the rankings, one schema.
+        peaks: CSV to write: largest activations of each block and prompt.
+        effects: CSV to write: one row for each method.
+        statistics: JSON to write.
+        provenance: Config, code and input digests.
+    """
+    loaded: LoadedModel = session.loaded
+    calibration = esa_shared.passages("calibration", texts["calibration"])
+    bench = Bench(loaded, esa_shared.passages("heldout", texts["heldout"]), batch_size=texts["batch_size"])
+    selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
+    found = _rankings(session, calibration, selection, esa_shared.options(scores), settings)
+    prompts = calibration[: settings["prompts"]]
+    trace, supers, seconds = _spikes(loaded, prompts, settings)
+    if PROCEDURE in settings["methods"]:
+        found[PROCEDURE] = _as_ranking(supers, loaded, session), seconds, {"votes": _share_of_votes(supers)}
+    rows = []
+    for method in settings["methods"]:
+        table, spent, notes = found[method]
+        rows.append(_row(method, table, spent, notes, bench, selection, settings))
+    origin = session.provenance(**provenance, seeds={"scores": scores["seed"], "controls": settings["seed"]})
+    ranked = [table for table, _, _ in found.values() if len(table)]
+    write_csv(weights, pd.concat(ranked, ignore_index=True), provenance=origin)
+    write_csv(peaks, trace, provenance=origin)
+    write_csv(effects, esa_shared.table(rows, integers=INTEGERS, texts=TEXTS), provenance=origin)
+    document = {
+        "nll_clean": bench.clean.evaluation.nll,
+        "tokens": int(bench.texts.tokens.sum()),
+        "calibration_texts": len(calibration),
+        "heldout_texts": len(bench.texts),
+        "population": selection.count,
+        "tensors": list(selection.tensors),
+        "super_weights": [asdict(weight) for weight in supers],
+        "notes": {method: notes for method, (_, _, notes) in found.items()},
+    }
+    write_json(statistics, document, provenance=origin)
+
+
+Found = dict[str, tuple[pd.DataFrame, float, dict[str, Any]]]
+
+
+def _rankings(
+    session: Session, texts: Sequence[str], selection: Selection, options: Options, settings: Mapping[str, Any]
+) -> Found:
+    names = [name for name in settings["methods"] if name != PROCEDURE]
+    if not names:
+        return {}
+    ranked = rankings(
+        names, session.loaded, texts, settings["top_k"], selection=selection, options=options, run_id=_run_id(session)
+    )
+    return {name: (entry.tables["top"], entry.seconds, entry.notes) for name, entry in ranked.items()}
+
+
+def _run_id(session: Session) -> str:
+    return str(session.manifest["alias"])
+
+
+def _spikes(
+    loaded: LoadedModel, prompts: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[pd.DataFrame, list[spikes.SuperWeight], float]:
+    """The peaks of every prompt and block before any change, the super weights, and the time they took."""
+    begin = (True, False) if loaded.tokenizer.bos_token_id is not None else (False,)
+    kinds = [(text, bos) for text in range(len(prompts)) for bos in begin]
+    ids = [encode(loaded, [prompts[text]], Options(bos="always" if bos else "never"))[0] for text, bos in kinds]
+    started = time.perf_counter()
+    supers, traces = spikes.find(
+        loaded,
+        ids,
+        threshold=settings["threshold"],
+        scale=settings["scale"],
+        agreement=settings["agreement"],
+        most=settings["most"],
+    )
+    seconds = time.perf_counter() - started
+    rows = [
+        {
+            "prompt": text,
+            "bos": bos,
+            **asdict(peak),
+            "spikes": peak.spikes(settings["threshold"], settings["scale"]),
+            "originates": peak.originates(),
+        }
+        for (text, bos), trace in zip(kinds, traces, strict=True)
+        for peak in trace
+    ]
+    return pd.DataFrame(rows), supers, seconds
+
+
+def _share_of_votes(supers: Sequence[spikes.SuperWeight]) -> float | None:
+    return supers[0].votes / supers[0].prompts if supers else None
+
+
+def _as_ranking(supers: Sequence[spikes.SuperWeight], loaded: LoadedModel, session: Session) -> pd.DataFrame:
+    """Super weights in the schema of rankings; the score is |output|."""
+    rows = []
+    for weight in supers:
+        transposed = weight.tensor in loaded.anatomy.transposed
+        index = [weight.column, weight.row] if transposed else [weight.row, weight.column]
+        part = loaded.anatomy.block_parts[weight.block]
+        component = "down" if part.down is not None else "o"
+        rows.append(
+            (
+                _run_id(session), PROCEDURE, "global", weight.order, weight.tensor, weight.flat_index, str(index),
+                weight.block, component, weight.weight, abs(weight.output_value),
+            )
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(
+    method: str,
+    ranked: pd.DataFrame,
+    seconds: float,
+    notes: Mapping[str, Any],
+    bench: Bench,
+    selection: Selection,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """One method: its first weight, the effect of removing that one, and of removing all, beside matched controls."""
+    quality = next((notes[n] for n in ("noise_over_estimate", "completeness_error", "votes") if n in notes), None)
+    row: dict[str, Any] = {
+        "method": method,
+        "weights": len(ranked),
+        "population": selection.count,
+        "seconds": seconds,
+        "quality": quality,
+    }
+    names = ("tensor", "block", "component", "index", "weight", "score")
+    first = ranked.iloc[0] if len(ranked) else None
+    row |= {f"first_{name}": None if first is None else first[name] for name in names}
+    outcome = ("status", "delta_nll", "delta_nll_low", "delta_nll_high", "kl", "flip_rate")
+    compared = ("control_mean", "control_std", "control_highest", "z", "p")
+    if first is None:
+        return row | dict.fromkeys(("first_delta_nll", *outcome, *compared)) | _constants(bench)
+    tensors, flat = ranked["tensor"].tolist(), ranked["flat_index"].tolist()
+    row["first_delta_nll"] = bench.changed(tensors[:1], flat[:1]).delta_nll
+    effect = bench.changed(tensors, flat)
+    row |= {name: getattr(effect, name) for name in outcome}
+    controls = bench.controls(tensors, flat, draws=settings["controls"], seed=settings["seed"])
+    return row | esa_shared.against_controls(effect, controls) | _constants(bench)
+
+
+def _constants(bench: Bench) -> dict[str, Any]:
+    dtype = str(bench.loaded.dtype).removeprefix("torch.")
+    return {"nll_clean": bench.clean.evaluation.nll, "dtype": dtype}

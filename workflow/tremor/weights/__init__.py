@@ -1,0 +1,1 @@
+"""Scores of single weights, rankings, and exact reversible mutations of them."""
