@@ -1,0 +1,1 @@
+"""What a change of a model costs: likelihood of text, answers to facts, and effects against controls."""
