@@ -13,6 +13,8 @@ rule exp12:
         "logs/exp12/{model}/{prompt}/{arithmetic}.log",
     benchmark:
         "benchmarks/exp12/{model}/{prompt}/{arithmetic}.tsv"
+    wildcard_constraints:
+        model=graph.whole("exp12"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -90,6 +92,8 @@ rule exp13:
         "logs/exp13/{model}/{prompt}/{arithmetic}.log",
     benchmark:
         "benchmarks/exp13/{model}/{prompt}/{arithmetic}.tsv"
+    wildcard_constraints:
+        model=graph.whole("exp13"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads

@@ -15,6 +15,8 @@ rule exp2:
         "logs/exp2/{model}/{precision}.log",
     benchmark:
         "benchmarks/exp2/{model}/{precision}.tsv"
+    wildcard_constraints:
+        model=graph.whole("exp2"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads

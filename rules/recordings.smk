@@ -12,13 +12,13 @@ rule record:
     benchmark:
         "benchmarks/recordings/{model}/{platform}.tsv"
     wildcard_constraints:
-        platform=graph.names("platforms", imported=False),
+        platform=graph.shards.unless("recordings", graph.names("platforms", imported=False)),
     conda:
         "../envs/run.yaml"
     threads: graph.platform_threads
     resources:
         **graph.placement(),
-        gpu=1,
+        gpu=graph.platform_gpus,
         mem_mb=graph.memory,
     params:
         directory=graph.directory,

@@ -91,7 +91,8 @@ rule exp8_kernels:
     threads: graph.platform_threads
     resources:
         **graph.placement(),
-        gpu=1,
+        gpu=graph.platform_gpus,
+        mem_mb=graph.memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

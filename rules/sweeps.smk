@@ -39,7 +39,7 @@ rule exp10_chain:
     threads: graph.platform_threads
     resources:
         **graph.placement(),
-        gpu=1,
+        gpu=graph.platform_gpus,
     params:
         platform=graph.arithmetic_of,
         settings=graph.block("exp10", *CHAIN_KEYS),

@@ -157,6 +157,8 @@ rule exp7:
         "logs/exp7/{model}/{prompt}/{tie}/{arithmetic}.log",
     benchmark:
         "benchmarks/exp7/{model}/{prompt}/{tie}/{arithmetic}.tsv"
+    wildcard_constraints:
+        model=graph.whole("exp7"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads

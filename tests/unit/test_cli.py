@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tremor import cli, command_line, doctor
+from tremor import cli, command_line, surroundings
 from tremor.config import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_schema_lists_defaults_and_bounds(capsys):
 
 def test_schema_refuses_an_unknown_block(capsys):
     assert cli.main(["schema", "exp99"]) == 1
-    assert "no block 'exp99' (blocks: exp" in capsys.readouterr().err
+    assert "no block 'exp99' (blocks: " in capsys.readouterr().err
 
 
 def test_schema_as_json_is_the_generated_one(capsys):
@@ -95,7 +95,9 @@ def test_schema_names_every_key_of_the_defaults(capsys):
     assert cli.main(["schema"]) == 0
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
     defaults = yaml.safe_load((ROOT / "config/config.default.yaml").read_text(encoding="utf-8"))
-    for block in defaults.keys() - {"models", "prompts"}:
+    # Of a block inside a block the keys are listed.
+    listed |= {name.rpartition(".")[0] for name in listed} | {name.partition(".<")[0] for name in listed}
+    for block in defaults.keys() - {"models", "prompts", "platforms", "pairs"}:
         assert {f"{block}.{key}" for key in defaults[block]} <= listed
 
 
@@ -117,8 +119,8 @@ def test_doctor_names_a_device_that_is_not_there(capsys):
 
 def test_doctor_reports_a_full_disk(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 2**20})
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage)
-    assert "make room" in doctor._disk(tmp_path).problem
+    monkeypatch.setattr(surroundings.shutil, "disk_usage", lambda folder: usage)
+    assert "make room" in surroundings.disk(tmp_path).problem
 
 
 @pytest.mark.parametrize(

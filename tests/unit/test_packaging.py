@@ -96,7 +96,25 @@ def test_versions_agree():
 
 
 # Tables that stand on the page of another experiment.
-PAGES = {"lipschitz_report": "docs/lipschitz.md"}
+PAGES = {
+    "lipschitz_report": "docs/lipschitz.md",
+    "delta/jacobian": "docs/delta.md",
+    "delta/percentage": "docs/delta.md",
+    "delta/factual": "docs/delta.md",
+    "delta/tracing": "docs/delta.md",
+    "exp4/angles": "docs/exp4.md",
+    "exp10/tensors": "docs/exp10.md",
+    "esa/super-weights": "docs/esa.md",
+    "esa/compare-sensitivity": "docs/esa.md",
+    "esa/sensitivity": "docs/esa.md",
+    "esa/targeted-perturbation": "docs/esa.md",
+    "esa/selective-weight-pruning": "docs/esa.md",
+    "esa/pruning": "docs/esa.md",
+    "esa/robustness": "docs/esa.md",
+    "esa/adversarial": "docs/esa.md",
+    "esa/bit-level": "docs/esa.md",
+    **dict.fromkeys(("esa/evaluate", "esa/train", "esa/attribution", "esa/integrated"), "docs/esa.md"),
+}
 
 
 @pytest.mark.parametrize(

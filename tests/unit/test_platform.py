@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tremor import platform
+from tremor import gpus, platform
 from tremor.errors import ArtifactError, PlatformError
 from tremor.platform import Request, fingerprint, numerics_key, require_same
 
@@ -113,7 +113,9 @@ def test_requests_are_frozen() -> None:
         request.environment["A"] = "3"  # type: ignore[index]
 
 
-def test_resolve_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import tempfile
+
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -122,10 +124,13 @@ def test_resolve_device(monkeypatch: pytest.MonkeyPatch) -> None:
         platform.resolve_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(platform, "_cards", lambda count: [f"GPU-{index}" for index in range(count)])
     assert platform.resolve_device("auto") == platform.resolve_device("cuda") == "cuda:0"
     assert platform.resolve_device("cuda:1") == "cuda:1"
     with pytest.raises(PlatformError, match=r"cuda:2 was asked for but 2 CUDA device\(s\) are visible"):
         platform.resolve_device("cuda:2")
+    gpus.release_all()
 
 
 def test_require_same() -> None:

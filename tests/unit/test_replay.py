@@ -12,7 +12,7 @@ from tremor.store.documents import write_json
 from tremor.store.hdf5 import write_hdf5
 from tremor.store.tables import write_parquet
 
-SNAKEFILE = '''
+SNAKEFILE = """
 rule first:
     output: "results/a.txt"
     shell: "echo one > {output}"
@@ -26,7 +26,7 @@ rule broken:
     input: "results/a.txt"
     output: "results/d.txt"
     shell: "test -e extra.missing && touch {output}"
-'''
+"""
 
 
 @pytest.fixture

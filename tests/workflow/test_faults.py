@@ -180,3 +180,43 @@ def test_two_runs_exclude_each_other_and_a_killed_one_is_made_good(fresh: Projec
     assert spectrum.stat().st_mtime_ns == stamp  # what was finished was not made again
     leftovers = [p for p in (fresh.folder / "results").rglob("*") if ".tmp" in p.name]
     assert not leftovers
+
+
+def test_a_clock_that_goes_back_loses_nothing(done: Project) -> None:
+    """Results from the future keep; those older than their inputs are stale, and `--touch` says that they are not."""
+    import time
+
+    def shift(seconds: float) -> None:
+        for path in (done.folder / "results").rglob("*"):
+            if path.is_file():
+                times = path.stat()
+                os.utime(path, (times.st_atime + seconds, times.st_mtime + seconds))
+
+    spectrum = done.folder / "results/spectrum/tiny/capital/float32/spectrum.h5"
+    os.utime(spectrum, (time.time() + 86400, time.time() + 86400))
+    assert done.stale(SUMMARY) == {}  # an input that is newer by its time, but not by its content
+    shift(86400)
+    assert done.stale(SUMMARY) == {}
+    shift(-5 * 86400)
+    stale = done.stale(SUMMARY)
+    assert {"spectrum", "exp12", "exp15"} <= set(stale)  # computed again rather than trusted
+    kept = spectrum.read_bytes()
+    done.run("--touch", SUMMARY)
+    assert done.stale(SUMMARY) == {}
+    assert spectrum.read_bytes() == kept
+
+
+def test_a_file_in_the_place_of_a_folder_stops_the_run_and_harms_nothing(done: Project) -> None:
+    """Snakemake itself stops, and names the place: forbidden to root as well, unlike a folder's mode."""
+    figures = done.folder / "results/exp15/tiny/capital/float64/angles"
+    distances = (figures / "distances.csv").read_bytes()
+    blocked = done.folder / "results/exp13"
+    import shutil
+
+    shutil.rmtree(blocked)
+    blocked.write_text("in the way")
+    result = done.run("results/exp13/summary.csv", check=False)
+    assert result.returncode != 0
+    assert "results/exp13" in result.stderr
+    assert blocked.read_text() == "in the way"
+    assert (figures / "distances.csv").read_bytes() == distances

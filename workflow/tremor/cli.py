@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -114,6 +115,80 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
+RECORDINGS = Path("results/recordings")  # below the folder Snakemake runs in
+
+
+def _bundle_pack(options: argparse.Namespace) -> int:
+    from tremor.store import bundle
+
+    folder = options.directory / RECORDINGS / options.model / options.platform
+    manifest = bundle.pack(sorted(folder.glob("q*.h5")), options.bundle, platform=options.platform)
+    print(f"{options.bundle}: {len(manifest.files)} recordings of '{options.model}' on '{options.platform}'")
+    return 0
+
+
+def _bundle_verify(options: argparse.Namespace) -> int:
+    from tremor.store import bundle
+
+    manifest = bundle.verify(options.bundle, largest=options.max_bytes)
+    shown = {
+        "recordings": len(manifest.files),
+        "bytes": manifest.size,
+        "platform": manifest.platform,
+        "device": manifest.fingerprint.get("applied", {}).get("device_name"),
+        **manifest.model,
+    }
+    print("\n".join(_aligned([(name, str(value)) for name, value in shown.items()])))
+    return 0
+
+
+def _bundle_unpack(options: argparse.Namespace) -> int:
+    from tremor.store import bundle
+
+    # The alias is the user's business here; the digests say whether it is the same model.
+    model = options.model or bundle.verify(options.bundle, largest=options.max_bytes).model["model"]
+    folder, manifest = bundle.unpack(
+        options.bundle,
+        options.directory / RECORDINGS,
+        model=model,
+        local=options.directory / "resources/models" / model / "manifest.json",
+        platform=options.platform,
+        replace=options.replace,
+        largest=options.max_bytes,
+    )
+    print(f"{folder}: {len(manifest.files)} recordings. Name the platform in your configuration, with what it was:")
+    settings = {**manifest.settings, "imported": True}
+    print(f"\nplatforms:\n  {folder.name}: {json.dumps(settings)}")
+    return 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from tremor.estimate import report
+
+    home = Path(__file__).resolve().parents[2]
+    found = report.estimate(
+        options.targets, home=home, directory=options.directory.resolve(), configfiles=options.configfile or ()
+    )
+    if options.json:
+        print(json.dumps(report.document(found), indent=2))
+        return 0
+    header = ("rule", *report.HEADER[1:]) if options.rules else report.HEADER
+    print("\n".join(_aligned([header, *report.rows(found, by_rule=options.rules)])))
+    print("\nSeconds: one job after another on this machine, as measured now. Finished jobs are not counted.")
+    if found.everything.generic:
+        print(f"{found.everything.generic} of {found.everything.jobs} jobs have no cost model of their own (a guess).")
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from tremor import replay
+
+    home = Path(__file__).resolve().parents[2]
+    found = replay.replay(options.artifact, home=home, options=options.snakemake)
+    print("\n".join(_aligned([(each.path, "same bits" if each.same else "DIFFERENT") for each in found])))
+    return 0 if all(each.same for each in found) else 1
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line of `tremor`."""
     root = argparse.ArgumentParser(prog="tremor", description="Ask about Tremor's configuration, tables, machine.")
@@ -136,7 +211,47 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     doctor.set_defaults(run=_doctor)
+
+    estimate = commands.add_parser("estimate", help="say what targets will cost, before anything runs")
+    estimate.add_argument("targets", nargs="*", help="files or rules, as for snakemake (default: every summary)")
+    estimate.add_argument("--configfile", type=Path, nargs="+", action="extend", help="as for snakemake")
+    estimate.add_argument("--directory", type=Path, default=Path(), help="folder Snakemake runs in (default: here)")
+    estimate.add_argument("--rules", action="store_true", help="a line for each rule instead of each target")
+    estimate.add_argument("--json", action="store_true", help="print numbers for programs")
+    estimate.set_defaults(run=_estimate)
+
+    replay = commands.add_parser("replay", help="run the one job that made an artifact again, and compare the bits")
+    replay.add_argument("artifact", type=Path, help="the file: results/spectrum/llama/capital/float32/spectrum.h5")
+    replay.add_argument(
+        "snakemake", nargs=argparse.REMAINDER, help="arguments for Snakemake, such as the --configfile of that run"
+    )
+    replay.set_defaults(run=_replay)
+
+    _bundle_parser(commands.add_parser("bundle", help="take recordings from one machine to another"))
     return root
+
+
+def _bundle_parser(root: argparse.ArgumentParser) -> None:
+    commands = root.add_subparsers(dest="action", required=True, metavar="ACTION")
+    pack = commands.add_parser("pack", help="pack the recordings of one platform")
+    pack.add_argument("bundle", type=Path, help="file to write")
+    pack.add_argument("--model", required=True, help="alias of the model")
+    pack.add_argument("--platform", required=True, help="name of the platform")
+    pack.set_defaults(run=_bundle_pack)
+    verify = commands.add_parser("verify", help="check a bundle from end to end")
+    verify.set_defaults(run=_bundle_verify)
+    unpack = commands.add_parser("unpack", help="check a bundle and put it where the workflow looks for it")
+    unpack.add_argument("--model", help="alias of the model here (default: the one it had there)")
+    unpack.add_argument("--platform", help="name of the platform here (default: the one it had there)")
+    unpack.add_argument("--replace", action="store_true", help="let it take the place of recordings that are there")
+    unpack.set_defaults(run=_bundle_unpack)
+    for command in (verify, unpack):
+        command.add_argument("bundle", type=Path, help="the file")
+        command.add_argument(
+            "--max-bytes", type=int, default=200 * 2**30, help="most it may unpack to (default: 200 GiB)"
+        )
+    for command in (pack, unpack):
+        command.add_argument("--directory", type=Path, default=Path(), help="folder Snakemake runs in (default: here)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

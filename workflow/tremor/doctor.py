@@ -2,31 +2,20 @@
 
 import os
 import platform as system
-import shutil
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tremor import __version__, platform
+from tremor import __version__, platform, surroundings
 from tremor.errors import TremorError
+from tremor.surroundings import Finding
 
 PACKAGES = ("torch", "transformers", "numpy", "snakemake")
-LEAST_FREE_GIB = 2.0  # the embedded models and the default results take some hundred MB
 ROWS = 64  # of the batch that the control runs
 TINY = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 128, "max_position_embeddings": 32,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    name: str
-    text: str
-    problem: str = ""  # what is wrong and what to do; empty if nothing is
 
 
 def examine(*, device: str, dtype: str, threads: int, folder: Path) -> list[Finding]:
@@ -53,8 +42,11 @@ def examine(*, device: str, dtype: str, threads: int, folder: Path) -> list[Find
         Finding("packages", ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)),
         *_machine(applied, resolved),
         *_environment(applied),
-        _disk(folder),
+        surroundings.versions(surroundings.pins()),
+        surroundings.disk(folder),
+        surroundings.cluster(),
         *_controls(resolved, dtype),
+        _gate(),
     ]
 
 
@@ -90,14 +82,6 @@ def _environment(applied: dict[str, Any]) -> list[Finding]:
     return [Finding("environment", text or "no variable that changes bits is set")]
 
 
-def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free / 2**30
-    problem = "" if free >= LEAST_FREE_GIB else f"only {free:.1f} GiB are free here; make room before a run"
-    if not os.access(folder, os.W_OK):
-        problem = "this folder is read-only; run where results can be written"
-    return Finding("disk", f"{free:.1f} GiB free for results", problem)
-
-
 def _controls(device: str, dtype: str) -> list[Finding]:
     """The A/A control on a tiny random model: equal inputs must give equal bits, in both modes."""
     from tremor.probe.response import Response
@@ -116,15 +100,29 @@ def _controls(device: str, dtype: str) -> list[Finding]:
     return findings
 
 
+def _gate() -> Finding:
+    """Whether float64 is float64 here: on the CPU, where `true_float64` runs wherever a GPU's is too slow to matter."""
+    from tremor.models import true64, true64_gate
+
+    name = "true float64"
+    loaded, _ = _tiny("cpu", "float32")
+    try:
+        wide = true64.convert(loaded)
+        found = true64_gate.require(wide, _base(wide, "float64"))
+    except TremorError as error:
+        return Finding(
+            name, "FAILED", f"{error}; results with true_float64 cannot be trusted here, install the lock's versions"
+        )
+    return Finding(name, f"a step of 1e-12 is answered as the derivative says, off by {found.relative_error:.1g}")
+
+
 def _tiny(device: str, dtype: str) -> tuple[Any, Any]:
     """A random Llama of no use but to compute with, and a base point of it."""
-    import numpy as np
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from tremor.models.anatomy import describe
     from tremor.models.loader import DTYPES, LoadedModel
-    from tremor.probe.base import BasePoint, to_array
 
     # The global generator is the only one that transformers initialises from; its state is given back.
     with torch.random.fork_rng(devices=[]):
@@ -133,8 +131,6 @@ def _tiny(device: str, dtype: str) -> tuple[Any, Any]:
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     model = model.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
     anatomy = describe(model)
-    ids = np.arange(1, 7, dtype=np.int64)
-    embeddings = anatomy.embed(torch.from_numpy(ids)[None].to(device))[0].detach()
     loaded = LoadedModel(
         model=model,
         tokenizer=None,  # type: ignore[arg-type]  # the ids are given
@@ -145,4 +141,16 @@ def _tiny(device: str, dtype: str) -> tuple[Any, Any]:
         experts=None,
         digest="",
     )
-    return loaded, BasePoint(text="", ids=ids, embeddings=embeddings, x=to_array(embeddings[-1]), fmt=dtype)
+    return loaded, _base(loaded, dtype)
+
+
+def _base(loaded: Any, dtype: str) -> Any:
+    """A base point of some tokens, whichever they are."""
+    import numpy as np
+    import torch
+
+    from tremor.probe.base import BasePoint, to_array
+
+    ids = np.arange(1, 7, dtype=np.int64)
+    embeddings = loaded.anatomy.embed(torch.from_numpy(ids)[None].to(loaded.device))[0].detach()
+    return BasePoint(text="", ids=ids, embeddings=embeddings, x=to_array(embeddings[-1]), fmt=dtype)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
 
+from tremor import memory
 from tremor.errors import ConfigError, TremorError
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ def main(run: Run, snakemake: Any) -> None:
 
     Messages and warnings go to the rule's log file and to stderr. An error of Tremor's own ends the job with
     status 1 and one line `error: ...`; its traceback is in the log file. Any other exception is a defect:
-    logged and raised again.
+    logged and raised again. Where memory runs out for batches whose size is up to Tremor, the job starts again with
+    smaller ones.
 
     Args:
         run: the script's `run(inputs, params, outputs)`.
@@ -121,7 +123,7 @@ def main(run: Run, snakemake: Any) -> None:
     log = list(getattr(snakemake, "log", []) or [])
     with _logging(Path(str(log[0])) if log else None), _termination_raises():
         try:
-            run(*unpack(snakemake))
+            memory.restarting(lambda: run(*unpack(snakemake)))
         except TremorError as error:
             _log.debug("traceback of the error below", exc_info=True)
             # One line, whatever the message holds: Snakemake prints it among the output of other jobs.
@@ -150,6 +152,8 @@ def provenance(inputs: Inputs, params: Params) -> dict[str, Any]:
     digests = {}
     for value in vars(inputs).values():
         for path in listed(value):
+            if path.is_dir():  # a model's folder: its manifest, which holds the digests, is an input too
+                continue
             with path.open("rb") as file:
                 digests[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     left_out = (*_RESERVED, "code", "directory", "rows")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tremor import gpus
 from tremor.errors import ArtifactError, PlatformError
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -47,7 +48,20 @@ NUMERIC_VARIABLES = (
 
 # Read by the dynamic loader or the interpreter before any Python runs: setting them here would do nothing.
 _BEFORE_PYTHON = re.compile(r"LD_\w+|DYLD_\w+|PYTHON\w+|GLIBC_TUNABLES|MALLOC_\w+")
-_CAPABILITIES = {"avx2": ("avx2", "fma"), "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "fma")}
+CAPABILITIES = {
+    "default": (),
+    "avx2": ("avx2", "fma"),
+    "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "fma"),
+}
+"""Values of ATEN_CPU_CAPABILITY on x86, and the CPU flags that torch asks for before it uses them by itself."""
+
+# MKL and oneDNN take an unknown value for none, and cannot be asked what they use.
+_KNOWN_VALUES = {
+    "MKL_CBWR": re.compile(r"(AUTO|COMPATIBLE|SSE2|SSE3|SSSE3|SSE4_1|SSE4_2|AVX|AVX2|AVX512(_E1)?)(,STRICT)?"),
+    "ONEDNN_MAX_CPU_ISA": re.compile(
+        r"(ALL|DEFAULT|SSE41|AVX|AVX2(_VNNI(_2)?)?|AVX512_CORE(_\w+)?|AVX10_1_512(_AMX)?)"
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +137,20 @@ def apply(request: Request) -> dict[str, Any]:
     torch.set_flush_denormal(False)
     state = _torch_state()
     wanted = request.environment.get("ATEN_CPU_CAPABILITY")
-    if wanted in _CAPABILITIES and state["cpu_capability"].lower() != wanted:
+    if wanted is not None and state["cpu_capability"].lower() != wanted:
         raise PlatformError(
             f"ATEN_CPU_CAPABILITY={wanted} was asked for, torch uses {state['cpu_capability']}; "
             "start the job in a fresh process, or choose what this CPU offers"
         )
+    if state["threads"] != request.threads:
+        raise PlatformError(f"threads: {request.threads} was asked for, torch uses {state['threads']}; ask for that")
+    for variable, present in (
+        ("MKL", torch.backends.mkl.is_available()),
+        ("ONEDNN", torch.backends.mkldnn.is_available()),
+    ):
+        asked = [name for name in request.environment if name.startswith(f"{variable}_")]
+        if asked and not present:
+            raise PlatformError(f"{asked[0]} was asked for, but this torch is built without {variable}; leave it out")
     return state
 
 
@@ -144,14 +167,23 @@ def _set_environment(request: Request) -> None:
                 f"{name}={os.environ.get(name, '(unset)')}; run this job in a fresh process"
             )
     _check_capability(request.environment.get("ATEN_CPU_CAPABILITY"))
+    for name, pattern in _KNOWN_VALUES.items():
+        asked = request.environment.get(name)
+        if asked is not None and not pattern.fullmatch(asked):
+            raise PlatformError(
+                f"{name}={asked} is a value that the library would ignore; see its manual for the values"
+            )
     early = {} if started else {"OMP_NUM_THREADS": str(request.threads), "MKL_NUM_THREADS": str(request.threads)}
     os.environ.update({**BASE_ENVIRONMENT, **early, **request.environment})
 
 
 def _check_capability(wanted: str | None) -> None:
     """Torch believes the variable and would die of an illegal instruction."""
-    flags = _cpu_info("flags").split()
-    missing = [flag for flag in _CAPABILITIES.get(wanted or "", ()) if flags and flag not in flags]
+    if wanted is not None and wanted not in CAPABILITIES and cpu_flags():
+        known = ", ".join(CAPABILITIES)
+        raise PlatformError(f"ATEN_CPU_CAPABILITY={wanted} is unknown to torch on this CPU; use one of {known}")
+    flags = cpu_flags()
+    missing = [flag for flag in CAPABILITIES.get(wanted or "", ()) if flags and flag not in flags]
     if missing:
         raise PlatformError(f"ATEN_CPU_CAPABILITY={wanted}: this CPU lacks {', '.join(missing)}; choose another value")
 
@@ -178,6 +210,8 @@ def _torch_state() -> dict[str, Any]:
 def resolve_device(device: str) -> str:
     """The device a request means on this machine.
 
+    Of several GPUs, "auto" and "cuda" take one that no other job has, and keep it until the process ends.
+
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
 
@@ -198,13 +232,22 @@ def resolve_device(device: str) -> str:
         cause = "no CUDA device is visible" if built else "this torch is built without CUDA"
         remedy = "check nvidia-smi and CUDA_VISIBLE_DEVICES" if built else "install the CUDA build (envs/cuda.yaml)"
         raise PlatformError(f"device {device} was asked for but {cause}: {remedy}, or set device: auto or cpu")
-    index = int(device.partition(":")[2] or 0)
-    if index >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    _, _, number = device.partition(":")
+    if number and int(number) >= count:
         raise PlatformError(
-            f"device {device} was asked for but {torch.cuda.device_count()} CUDA device(s) are visible, "
+            f"device {device} was asked for but {count} CUDA device(s) are visible, "
             "from cuda:0; choose one of them, or set device: auto"
         )
-    return f"cuda:{index}"
+    # A scheduler shows a job its own card only, and one card leaves no choice.
+    return f"cuda:{number or (gpus.claim(_cards(count)) if count > 1 else 0)}"
+
+
+def _cards(count: int) -> list[str]:
+    """Identity of each visible card: numbers are relative to what a job may see."""
+    import torch
+
+    return [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
 
 
 def fingerprint(request: Request, device: str, *, attention: str | None = None) -> dict[str, Any]:
@@ -283,6 +326,11 @@ def _search(pattern: str, text: str) -> str | None:
 
 def _cpu_info(key: str) -> str:
     return _search(rf"(?m)^{key}\s*:\s*(.*)$", _text("/proc/cpuinfo")) or ""
+
+
+def cpu_flags() -> list[str]:
+    """Flags of an x86 CPU under Linux; empty elsewhere."""
+    return _cpu_info("flags").split()
 
 
 def _version(package: str) -> str | None:

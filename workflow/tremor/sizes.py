@@ -24,7 +24,7 @@ def memory_mb(manifest: Mapping[str, Any], *, dtypes: Iterable[str], transient_g
     Returns:
         MB, rounded up.
     """
-    weights = manifest["parameters"] * sum(BYTES[dtype] for dtype in dtypes)
-    reading = 0.1 * manifest["bytes"]
+    weights: int = manifest["parameters"] * sum(BYTES[dtype] for dtype in dtypes)
+    reading = 0.1 * float(manifest["bytes"])
     transient = 2 * AUTO_GIB if transient_gib == "auto" else float(transient_gib)
     return PROCESS_MB + math.ceil((weights + reading) / 2**20 + transient * GIB_MB)

@@ -44,7 +44,9 @@ def test_default_yaml_explains_every_key_and_its_bounds(tmp_path: Path) -> None:
     for name, field in Config.model_fields.items():
         if isinstance(getattr(Config(), name), BaseModel):
             for key in getattr(Config(), name).model_dump():
-                here = next(i for i in range(lines.index(f"{name}:"), len(lines)) if lines[i].startswith(f"  {key}: "))
+                after = range(lines.index(f"{name}:"), len(lines))
+                # A nested block's key has its own keys below it, not a value behind it.
+                here = next(i for i in after if f"{lines[i]} ".startswith(f"  {key}: "))
                 assert lines[here - 1].startswith("  # "), f"{name}.{key} has no comment"
         else:
             assert field.description

@@ -9,11 +9,14 @@ import pytest
 
 from tremor import floats
 from tremor.config import Config, block
-from tremor.experiments import average_lipschitz, gains, summaries
+from tremor.experiments import average_lipschitz, gain_results, gains, summaries
 from tremor.experiments.prompt_set import SetPrompt
 from tremor.probe.base import base_point
 from tremor.probe.jacobian import jacobian
 from tremor.probe.response import Response
+from tremor.replay import content
+from tremor.shards import Shard, names
+from tremor.store import shards
 from tremor.store.documents import read_json
 from tremor.store.hdf5 import read_hdf5
 from tremor.store.tables import read_csv
@@ -30,6 +33,11 @@ ORIGINAL_COLUMNS = {  # of version 3, whose Lipschitz columns are quotient_nomin
 @pytest.fixture(scope="module")
 def measured(chain: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exp2")
+    average_lipschitz.measure(chain.session, **arguments(chain), **outputs(folder), provenance=ORIGIN)
+    return folder
+
+
+def arguments(chain: Any) -> dict[str, Any]:
     settings = {
         **block(Config(), "exp2"),
         "names": ["capital", "bank"],
@@ -39,19 +47,30 @@ def measured(chain: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "noise_samples": [1, 3, 70],
         "floor_samples": 8,
     }
-    average_lipschitz.measure(
-        chain.session,
-        precision="float32",
-        prompts=PROMPTS,
-        probe=chain.settings("probe"),
-        spectrum=chain.settings("spectrum"),
-        settings=settings,
-        **{name: folder / f"{name}.csv" for name in ("table", "quotients", "averages")},
-        data=folder / "spectra.h5",
-        statistics=folder / "statistics.json",
-        provenance=ORIGIN,
-    )
-    return folder
+    return {
+        "precision": "float32",
+        "prompts": PROMPTS,
+        "probe": chain.settings("probe"),
+        "spectrum": chain.settings("spectrum"),
+        "settings": settings,
+    }
+
+
+def outputs(folder: Path) -> dict[str, Path]:
+    tables = {name: folder / f"{name}.csv" for name in ("table", "quotients", "averages")}
+    return {**tables, "data": folder / "spectra.h5", "statistics": folder / "statistics.json"}
+
+
+def test_shards_make_the_files_of_one_job_bit_for_bit(measured: Path, chain: Any, tmp_path: Path) -> None:
+    parts = [tmp_path / f"{name}.h5" for name in names(2)]
+    for path, name in zip(parts, names(2), strict=True):
+        average_lipschitz.measure_shard(
+            chain.session, **arguments(chain), shard=Shard.parse(name), data=path, provenance=ORIGIN
+        )
+    whole, origin = shards.gather(parts)
+    gain_results.write_gains(whole, **outputs(tmp_path), provenance=origin)
+    for name, path in outputs(tmp_path).items():
+        assert content(path) == content(outputs(measured)[name])
 
 
 def test_ranks_count_from_one_and_none_comes_twice() -> None:

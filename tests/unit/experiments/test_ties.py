@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from tremor.errors import ArtifactError, ConfigError, NumericsError
-from tremor.experiments import planes, randomness, spectrum, summaries, ties
+from tremor.experiments import plane_results, planes, randomness, spectrum, summaries, ties
+from tremor.replay import content
+from tremor.shards import Shard, names
+from tremor.store import shards
 from tremor.store.documents import read_json
 from tremor.store.hdf5 import read_hdf5, write_hdf5
 from tremor.store.tables import read_csv, read_parquet
@@ -177,3 +180,19 @@ def test_planes_need_their_vectors() -> None:
         planes.plane_ranks([[1, "last"]], 16, complete=False)
     with pytest.raises(ConfigError, match="one singular vector twice"):
         planes.plane_ranks([[16, "last"]], 16, complete=True)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_tiles_make_the_maps_of_one_job_bit_for_bit(done: Path, chain: Any, tmp_path: Path, count: int) -> None:
+    """4 maps of 9 rows: tiles end in the middle of a map, and one holds the end of a map and the start of the next."""
+    parts = []
+    for name in names(count):
+        parts.append(tmp_path / f"{name}.h5")
+        planes.measure_planes(
+            chain.session, PROMPT, arithmetic="float64", probe=chain.settings("probe"), settings=SMALL,
+            tie=done / "tie.h5", spectrum=done / "spectrum.h5", data=parts[-1], provenance=ORIGIN,
+            shard=Shard.parse(name),
+        )  # fmt: skip
+    whole, origin = shards.gather(parts)
+    plane_results.write_planes(whole, data=tmp_path / "planes.h5", provenance=origin)
+    assert content(tmp_path / "planes.h5") == content(done / "planes.h5")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import json
 import math
 from pathlib import Path, PurePosixPath
 
@@ -97,4 +96,30 @@ def test_failure_keeps_the_old_document(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": 1})
     with pytest.raises(TypeError, match="cannot be written"):
         write_json(tmp_path / "a.json", {"a": object()})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_one_turned_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    """Every bit of the file, those of the checksum and of its name too. White space says nothing."""
+    path = tmp_path / "a.json"
+    document = {"mean": 0.1, "n": 12, "names": ["a", "b"], "none": None}
+    write_json(path, document, provenance={"seed": 1})
+    whole = path.read_bytes()
+    refusals: list[str] = []
+    for place in range(8 * len(whole)):
+        bad = bytearray(whole)
+        bad[place // 8] ^= 1 << place % 8
+        path.write_bytes(bad)
+        try:
+            assert read_json(path) == {**document, "provenance": {"seed": 1}}
+        except ArtifactError as error:
+            refusals.append(str(error))
+    assert all("a.json" in text for text in refusals)
+    assert len(refusals) > 0.85 * 8 * len(whole)
+
+
+def test_documents_of_others_have_no_checksum(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1, "content_md5": "x"}')
+    assert read_json(tmp_path / "a.json") == {"a": 1, "content_md5": "x"}
+    with pytest.raises(ValueError, match="taken by the checksum"):
+        write_json(tmp_path / "b.json", {"content_sha256": "x"})

@@ -5,17 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from tremor.config.base import Block, Choices, Integer, NaturalNumber, PositiveInteger, PositiveReal, Real, Seed
-
-COMPONENTS = ("mixer", "mlp")  # all matrices inside the blocks, of any architecture
-Method = Literal[
-    "magnitude", "z_score", "z_score_global", "z_score_robust", "taylor_signed", "taylor_abs", "grad_squared",
-    "fisher_token", "fisher_true", "hutchinson", "obd", "obs_diag", "wanda", "weight_ig", "random",
-]  # fmt: skip
-Finder = Literal[Method, "activation_spike", "spikes"]
-METHODS: tuple[Method, ...] = (
-    "magnitude", "z_score", "z_score_global", "z_score_robust", "taylor_signed", "taylor_abs", "grad_squared",
-    "fisher_true", "hutchinson", "obd", "obs_diag", "wanda", "weight_ig",
-)  # fmt: skip
+from tremor.config.esa_ablation import Pruning, SelectivePruning, Sensitivity, TargetedPerturbation
+from tremor.config.esa_faults import Adversarial, BitLevel, Robustness
+from tremor.config.esa_methods import COMPONENTS, METHODS, Finder, Method
+from tremor.config.esa_models import Attribution, Evaluate, Integrated, Train
 
 
 class EsaTexts(Block):
@@ -115,4 +108,38 @@ class Esa(Block):
     )
     compare_sensitivity: CompareSensitivity = Field(
         default=CompareSensitivity(), description="esa/compare-sensitivity: run time and agreement of the methods."
+    )
+    sensitivity: Sensitivity = Field(
+        default=Sensitivity(), description="esa/sensitivity: every block and every component taken out, exactly."
+    )
+    targeted_perturbation: TargetedPerturbation = Field(
+        default=TargetedPerturbation(),
+        description="esa/targeted-perturbation: rising shares of the most important weights beside random ones.",
+    )
+    selective_weight_pruning: SelectivePruning = Field(
+        default=SelectivePruning(),
+        description="esa/selective-weight-pruning: named selections of weights replaced, and the text written then.",
+    )
+    pruning: Pruning = Field(
+        default=Pruning(), description="esa/pruning: sparsity against likelihood, and pruned models to keep."
+    )
+    robustness: Robustness = Field(
+        default=Robustness(), description="esa/robustness: noise of growing size on the weights."
+    )
+    adversarial: Adversarial = Field(
+        default=Adversarial(), description="esa/adversarial: changes of the input that are chosen to hurt."
+    )
+    bit_level: BitLevel = Field(
+        default=BitLevel(), description="esa/bit-level: flipped bits, attacks by bit flips, lower precision."
+    )
+    evaluate: Evaluate = Field(
+        default=Evaluate(), description="esa/evaluate: likelihood, calibration and generations of the model as it is."
+    )
+    train: Train = Field(default=Train(), description="esa/train: fine-tuning on a text file.")
+    attribution: Attribution = Field(
+        default=Attribution(), description="esa/attribution: a language model ranks the components; experimental."
+    )
+    integrated: Integrated = Field(
+        default=Integrated(),
+        description="esa/integrated: one report of all analyses, and super weights after training.",
     )

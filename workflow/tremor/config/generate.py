@@ -137,21 +137,45 @@ def _described(node: Schema, root: Schema) -> str:
     return str(node["description"]) + ("" if phrase == "text" or "const" in node else f" Allowed: {phrase}.")
 
 
-def _fields(block: BaseModel, node: Schema, root: Schema) -> Iterator[str]:
+def _fields(block: BaseModel, node: Schema, root: Schema, indent: str = "  ") -> Iterator[str]:
     bases = (base for base in type(block).__mro__[1:] if issubclass(base, BaseModel))
     inherited = {name for base in bases for name in base.model_fields}
     values = block.model_dump(mode="json")
     # What an experiment has for itself comes before what it shares with others.
     for name in sorted(values, key=inherited.__contains__):
         field = resolve(node["properties"][name], root)
-        yield from _comment(_described(field, root), "  ")
-        yield f"  {name}: {_flow(values[name])}"
+        part = getattr(block, name)
+        if isinstance(part, BaseModel):  # a block of a block: its keys are described like any others
+            yield from _comment(str(field["description"]), indent)
+            yield f"{indent}{name}:"
+            yield from _fields(part, field, root, indent + "  ")
+            continue
+        if isinstance(part, Mapping) and any(isinstance(entry, BaseModel) for entry in part.values()):
+            yield from _comment(str(field["description"]), indent)
+            yield f"{indent}{name}:"
+            yield from _entries(part, field, root, indent + "  ")
+            continue
+        yield from _comment(_described(field, root), indent)
+        yield from _pair(name, values[name], indent)
 
 
-def _entries(entries: Mapping[str, BaseModel], node: Schema, root: Schema) -> Iterator[str]:
+def _pair(name: str, value: Any, indent: str) -> list[str]:
+    """A key and its value: on one line, or a long list on several, which YAML reads as one."""
+    line = f"{indent}{name}: {_flow(value)}"
+    if not isinstance(value, list | tuple):
+        return [line]
+    below = f"{indent}  "
+    return textwrap.wrap(line, width=_WIDTH, subsequent_indent=below, break_on_hyphens=False, break_long_words=False)
+
+
+def _entries(entries: Mapping[str, Any], node: Schema, root: Schema, indent: str = "  ") -> Iterator[str]:
     """Write a dictionary of blocks: first what an entry may hold, then one line for each entry."""
     patterns = list(node.get("patternProperties", {}).values())
     entry = resolve(patterns[0] if patterns else node["additionalProperties"], root)
+    if "properties" not in entry and "oneOf" not in entry:
+        yield from _comment(_described(entry, root), indent)
+        yield from (f"{indent}{_flow(alias)}: {_flow(list(value))}" for alias, value in entries.items())
+        return
     members = [resolve(option, root) for option in entry.get("oneOf", [entry])]
     shared = {
         name: field
@@ -160,19 +184,19 @@ def _entries(entries: Mapping[str, BaseModel], node: Schema, root: Schema) -> It
     }
     for member in members:
         own = {name: field for name, field in member["properties"].items() if name not in shared}
-        yield from _keys(member["description"], own, root)
+        yield from _keys(member["description"], own, root, indent)
     if shared:
-        yield from _keys("Each of them may also have:", shared, root)
+        yield from _keys("Each of them may also have:", shared, root, indent)
     for alias, value in entries.items():
-        yield f"  {_flow(alias)}: {_flow(value.model_dump(mode='json', exclude_defaults=True))}"
+        yield f"{indent}{_flow(alias)}: {_flow(value.model_dump(mode='json', exclude_defaults=True))}"
 
 
-def _keys(heading: str, fields: Mapping[str, Schema], root: Schema) -> Iterator[str]:
-    yield from _comment(heading, "  ")
+def _keys(heading: str, fields: Mapping[str, Schema], root: Schema, indent: str) -> Iterator[str]:
+    yield from _comment(heading, indent)
     for name, field in fields.items():
         default = f" Default: {_flow(field['default'])}." if "default" in field else ""
-        lines = _comment(f"{name}: {_described(resolve(field, root), root)}{default}", "    ")
-        yield from (line.replace("    # ", "  #   ", 1) for line in lines)
+        lines = _comment(f"{name}: {_described(resolve(field, root), root)}{default}", indent + "  ")
+        yield from (line.replace(f"{indent}  # ", f"{indent}#   ", 1) for line in lines)
 
 
 def _flow(value: Any) -> str:

@@ -37,6 +37,9 @@ def _entries(path: str, node: Schema, root: Schema) -> Iterator[tuple[str, str, 
     """Keys of an entry under an alias; entries of several kinds share some of their keys."""
     patterns: list[Any] = list(node.get("patternProperties", {}).values())
     entry = resolve(patterns[0] if patterns else node["additionalProperties"], root)
+    if "properties" not in entry and "oneOf" not in entry:
+        yield path.removesuffix("."), "", allowed(entry, root)
+        return
     seen: dict[str, tuple[str, str, str]] = {}
     for member in entry.get("oneOf", [entry]):
         for key, default, phrase in _walk(path, resolve(member, root), root):

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from tremor.config.base import Alias, Block, Choices, Text
+from tremor.config.platforms import PairSelection
 
 
 class Prompt(Block):
@@ -35,3 +36,8 @@ class Select(Block):
 
     models: Choices[Alias] = Field(default=("llama",), description="Aliases from `models`.")
     prompts: Choices[Alias] = Field(default=("capital",), description="Aliases from `prompts`.")
+    pairs: PairSelection = Field(
+        default="auto",
+        description="Names from `pairs`: which platforms are recorded and compared. auto: those that this "
+        "machine can offer; it says which it leaves out.",
+    )

@@ -15,17 +15,28 @@ from pydantic_core import PydanticCustomError
 
 from tremor.config.base import Block
 from tremor.config.boundary import Exp12, Exp13, Exp15, Spectrum
+from tremor.config.cross import Cross
+from tremor.config.delta import Delta
+from tremor.config.divergence import Exp4
+from tremor.config.documents import Pdf
+from tremor.config.esa import Esa
 from tremor.config.figures import Figures
 from tremor.config.local import Exp5
+from tremor.config.matrices import Exp9
 from tremor.config.models import DEFAULT_MODELS, Models, Training
 from tremor.config.perturbation import Perturbation
+from tremor.config.platforms import DEFAULT_PAIRS, DEFAULT_PLATFORMS, Pairs, Platforms, Recorder
 from tremor.config.probe import Probe
 from tremor.config.prompts import DEFAULT_PROMPTS, Prompts, Select
 from tremor.config.quotients import Exp2, Exp3, Lipschitz
 from tremor.config.regimes import Regimes
+from tremor.config.sharding import Shards
 from tremor.config.spelling import suggestion
+from tremor.config.stages import Exp8
+from tremor.config.sweeps import Exp10
 from tremor.config.ties import Exp6, Exp7
 from tremor.config.walks import Exp1, Exp11, Exp14
+from tremor.config.weights import CriticalWeights
 
 
 class Problem(NamedTuple):
@@ -46,15 +57,29 @@ class Config(Block):
         default=DEFAULT_PROMPTS,
         description="Prompts by alias; yours are added to these. The alias names folders of results.",
     )
+    platforms: Platforms = Field(
+        default=DEFAULT_PLATFORMS,
+        description="Ways of doing arithmetic, by name; yours are added to these. The name names folders of results.",
+    )
+    pairs: Pairs = Field(
+        default=DEFAULT_PAIRS,
+        description="Which two platforms are compared, by a name for the pair; yours are added to these.",
+    )
     select: Select = Select()
+    recorder: Recorder = Recorder()
     probe: Probe = Probe()
+    shards: Shards = Shards()
     spectrum: Spectrum = Spectrum()
     exp1: Exp1 = Exp1()
     exp2: Exp2 = Exp2()
     exp3: Exp3 = Exp3()
+    exp4: Exp4 = Exp4()
     exp5: Exp5 = Exp5()
     exp6: Exp6 = Exp6()
     exp7: Exp7 = Exp7()
+    exp8: Exp8 = Exp8()
+    exp9: Exp9 = Exp9()
+    exp10: Exp10 = Exp10()
     exp11: Exp11 = Exp11()
     exp12: Exp12 = Exp12()
     exp13: Exp13 = Exp13()
@@ -63,6 +88,11 @@ class Config(Block):
     regimes: Regimes = Regimes()
     lipschitz: Lipschitz = Lipschitz()
     perturbation: Perturbation = Perturbation()
+    pdf: Pdf = Pdf()
+    delta: Delta = Delta()
+    esa: Esa = Esa()
+    critical_weights: CriticalWeights = CriticalWeights()
+    cross: Cross = Cross()
     training: Training = Training()
     figures: Figures = Figures()
 
@@ -86,8 +116,17 @@ def disagreements(config: Config) -> list[Problem]:
         The problems, empty if there are none.
     """
     problems = undefined("models", config.select.models, config.models)
+    problems += unknown_in_delta(config)
+    problems += unranked_in_cross(config)
     problems += undefined("prompts", config.select.prompts, config.prompts)
     problems += confusable("models", config.models) + confusable("prompts", config.prompts)
+    problems += [
+        Problem("pdf.select", found.message.replace("`documents`", "`pdf.documents`"))
+        for found in undefined("documents", config.pdf.select, config.pdf.documents)
+    ]
+    problems += confusable("pdf.documents", config.pdf.documents)
+    problems += confusable("platforms", config.platforms) + confusable("pairs", config.pairs)
+    problems += _pairs(config)
     if config.spectrum.method == "lanczos":
         top_k = config.spectrum.top_k
         needs: Mapping[str, int | str] = {
@@ -110,11 +149,68 @@ def disagreements(config: Config) -> list[Problem]:
                         f"needs {rank} singular vectors, but spectrum.top_k is {top_k}; set that to {rank}",
                     )
                 )
+    if config.probe.max_memory == "auto" and any(count > 1 for _, count in config.shards):
+        problems.append(
+            Problem(
+                "probe.max_memory",
+                "auto is half of what is free on a node, and sizes of batches follow it, so shards would round "
+                "differently; set a number of GiB",
+            )
+        )
     problems += [
         Problem("exp7.methods", f"{method!r} has no tie; add it to exp6.methods")
         for method in config.exp7.methods
         if method not in config.exp6.methods
     ]
+    return problems
+
+
+def unknown_in_delta(config: Config) -> list[Problem]:
+    """Models of the delta studies that nobody has defined; their default only counts where the models' does."""
+    if "delta" not in config.model_fields_set:
+        return []
+    found = undefined("models", config.delta.models, config.models)
+    return [Problem("delta.models", message) for _, message in found]
+
+
+def unranked_in_cross(config: Config) -> list[Problem]:
+    """Lists that the cross-examination asks for and nobody makes."""
+    metrics, finders = config.critical_weights.metrics, config.esa.super_weights.methods
+    scores, methods = config.cross.chosen(metrics, finders)
+    found = [
+        Problem("cross.scores", f"{name!r} is not ranked; add it to critical_weights.metrics, or remove it here")
+        for name in scores
+        if name not in metrics
+    ]
+    found += [
+        Problem("cross.methods", f"{name!r} is not listed; add it to esa.super_weights.methods, or remove it here")
+        for name in methods
+        if name not in finders
+    ]
+    if not scores and not methods:
+        found.append(Problem("cross.scores", "auto finds no list; name one of critical_weights.metrics"))
+    return found
+
+
+def _pairs(config: Config) -> list[Problem]:
+    """Pairs of platforms that do not exist or are one platform, and selected pairs that do not exist."""
+    problems = [
+        Problem(
+            f"pairs.{name}",
+            f"{alias!r} is not defined under `platforms`{suggestion(alias, config.platforms)} "
+            f"(defined: {', '.join(config.platforms)})",
+        )
+        for name, pair in config.pairs.items()
+        for alias in pair
+        if alias not in config.platforms
+    ]
+    problems += [
+        Problem(f"pairs.{name}", f"names {first!r} twice; as a control, define a second platform with the same keys")
+        for name, (first, second) in config.pairs.items()
+        if first == second
+    ]
+    if config.select.pairs != "auto":
+        problems += undefined("pairs", config.select.pairs, config.pairs)
     return problems
 
 

@@ -14,7 +14,8 @@ from tremor.config.base import (
     Seed,
     refuse,
 )
-from tremor.config.esa import Method, Scores
+from tremor.config.esa import Scores
+from tremor.config.esa_methods import Method
 
 
 class CriticalWeights(Block):

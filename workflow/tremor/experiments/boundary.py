@@ -8,28 +8,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from tremor import floats
 from tremor.errors import ConfigError
+from tremor.experiments.boundary_results import write_angles, write_vectors
 from tremor.experiments.nudges import attributes, open_base, respond
 from tremor.experiments.session import Session
 from tremor.floats import Arithmetic
 from tremor.probe.base import BasePoint
 from tremor.probe.boundary import Boundaries, find_boundaries
 from tremor.probe.response import Response
-from tremor.statistics.boundary import angle_statistics, vector_statistics
-from tremor.store.documents import write_json
-from tremor.store.hdf5 import write_hdf5
-from tremor.store.tables import write_csv
+from tremor.shards import WHOLE, Shard
+from tremor.store.shards import Part, with_cost, write_part
 
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
-
-# The columns of boundary.csv after the ones that name the ray: a stable interface, documented in docs/exp12.md.
-COLUMNS = (
-    "max_s", "min_t", "first_breakpoint", "moved_coordinates", "realised_l2", "evaluations", "certified",
-)  # fmt: skip
 
 
 def plane_directions(right: Array, plane: tuple[int, int], angles: int) -> tuple[Array, Array]:
@@ -117,16 +110,95 @@ def _search(
     return response, found
 
 
-def _attributes(
-    response: Response, base: BasePoint, found: Boundaries, arithmetic: str, settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
+def _part(
+    session: Session,
+    base: BasePoint,
+    rays: Mapping[str, Array],
+    arithmetic: Arithmetic,
+    probe: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    shard: Shard,
+    *,
+    key: str,
+    common: Mapping[str, Array],
+    facts: Mapping[str, Any],
+) -> Part:
+    """Boundaries along a shard's share of all rays, of which ``direction`` is searched."""
+    total = len(rays["direction"])
+    rows = shard.rows(total, key=key)
+    own = {name: value[rows.start : rows.stop] for name, value in rays.items()}
+    response, found = _search(session, base, own["direction"], arithmetic, probe, settings)
+    values = asdict(found)
+    cost = {"model_rows": int(values.pop("model_rows"))}
+    shared = {**common, "ids": base.ids, "x0": base.x, "h0": response.h0}
+    measured = {
         **attributes(response, base, arithmetic),
         "s_max": float(settings["s_max"]),
         "threshold": float(settings["threshold"]),
         "method": settings["method"],
-        "model_rows": found.model_rows,
+        **facts,
     }
+    return Part(rows, total, items={**own, **values}, common=shared, facts=measured, cost=cost)
+
+
+def angles_part(
+    session: Session,
+    prompt: Mapping[str, Any],
+    *,
+    arithmetic: Arithmetic,
+    probe: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    spectrum: Path,
+    shard: Shard = WHOLE,
+) -> Part:
+    """exp12: the boundary in the plane of two right singular vectors, along a shard's share of the angles.
+
+    Args:
+        session: The loaded model.
+        prompt: ``text`` and ``bos``.
+        arithmetic: How the nudge is added.
+        probe: Config block ``probe``.
+        settings: Config block ``exp12``.
+        spectrum: The spectrum artifact of this model, prompt and dtype.
+        shard: Which rays; all of them unless told otherwise.
+    """
+    base, source = open_base(session, prompt, spectrum)
+    right = source.array("right")
+    plane = (int(settings["plane"][0]), int(settings["plane"][1]))
+    theta, directions = plane_directions(right, plane, int(settings["angles"]))
+    common = {
+        "singular_values": source.array("singular_values"),
+        "e1": right[plane[0] - 1],
+        "e2": right[plane[1] - 1],
+    }
+    rays = {"theta": theta, "direction": directions}
+    facts = {"plane": list(plane)}
+    return _part(
+        session, base, rays, arithmetic, probe, settings, shard, key="shards.exp12", common=common, facts=facts
+    )
+
+
+def vectors_part(
+    session: Session,
+    prompt: Mapping[str, Any],
+    *,
+    arithmetic: Arithmetic,
+    probe: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    spectrum: Path,
+    shard: Shard = WHOLE,
+) -> Part:
+    """exp13: the boundary along every right singular vector, both signs, and along random directions.
+
+    Args are those of :func:`angles_part`, with the config block ``exp13``.
+    """
+    base, source = open_base(session, prompt, spectrum)
+    rays = vector_directions(source.array("right"), source.array("singular_values"), settings)
+    if "jacobian" in source.datasets:  # a random direction's own gain stands where a vector has its sigma
+        gain = np.linalg.norm(rays["direction"].astype(np.float64) @ source.array("jacobian").T, axis=1)
+        rays["sigma"] = np.where(np.isnan(rays["sigma"]), gain, rays["sigma"])
+    common = {"singular_values": source.array("singular_values")}
+    return _part(session, base, rays, arithmetic, probe, settings, shard, key="shards.exp13", common=common, facts={})
 
 
 def measure_angles(
@@ -142,7 +214,7 @@ def measure_angles(
     statistics: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """exp12: the boundary in the plane of two right singular vectors, angle by angle.
+    """exp12 in one job.
 
     Args:
         session: The loaded model.
@@ -156,30 +228,9 @@ def measure_angles(
         statistics: JSON file to write.
         provenance: Config, code and input digests.
     """
-    base, source = open_base(session, prompt, spectrum)
-    right = source.array("right")
-    plane = (int(settings["plane"][0]), int(settings["plane"][1]))
-    theta, directions = plane_directions(right, plane, int(settings["angles"]))
-    response, found = _search(session, base, directions, arithmetic, probe, settings)
-    values = asdict(found)
-    del values["model_rows"]
-    datasets = {
-        "theta": theta,
-        "direction": directions,
-        **values,
-        "ids": base.ids,
-        "x0": base.x,
-        "h0": response.h0,
-        "singular_values": source.array("singular_values"),
-        "e1": right[plane[0] - 1],
-        "e2": right[plane[1] - 1],
-    }
-    facts = {**_attributes(response, base, found, arithmetic, settings), "plane": list(plane)}
-    origin = session.provenance(**provenance)
-    write_hdf5(data, datasets, attributes=facts, provenance=origin)
-    frame = pd.DataFrame({"theta": theta, **{name: values[name] for name in COLUMNS}})
-    write_csv(table, frame, provenance=origin)
-    write_json(statistics, {**angle_statistics(theta, values), **facts}, provenance=origin)
+    whole = angles_part(session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum)
+    origin = with_cost(session.provenance(**provenance), whole)
+    write_angles(whole, data=data, table=table, statistics=statistics, provenance=origin)
 
 
 def measure_vectors(
@@ -195,30 +246,33 @@ def measure_vectors(
     statistics: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """exp13: the boundary along every right singular vector, both signs, and along random directions.
+    """exp13 in one job; args are those of :func:`measure_angles`, with the config block ``exp13``."""
+    whole = vectors_part(session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum)
+    origin = with_cost(session.provenance(seeds=_seeds("exp13", settings), **provenance), whole)
+    write_vectors(whole, data=data, table=table, statistics=statistics, provenance=origin)
 
-    Args are those of :func:`measure_angles`, with the config block ``exp13``.
+
+def _seeds(experiment: str, settings: Mapping[str, Any]) -> dict[str, int] | None:
+    return {"random_directions": int(settings["seed"])} if experiment == "exp13" else None
+
+
+def measure_shard(
+    experiment: str,
+    session: Session,
+    prompt: Mapping[str, Any],
+    *,
+    arithmetic: Arithmetic,
+    probe: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    spectrum: Path,
+    shard: Shard,
+    data: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """One shard of an experiment (``exp12`` or ``exp13``), for :func:`tremor.store.shards.gather`.
+
+    ``data`` is its file; the other args are those of :func:`angles_part` and :func:`measure_angles`.
     """
-    base, source = open_base(session, prompt, spectrum)
-    rays = vector_directions(source.array("right"), source.array("singular_values"), settings)
-    if "jacobian" in source.datasets:  # a random direction's own gain stands where a vector has its sigma
-        gain = np.linalg.norm(rays["direction"].astype(np.float64) @ source.array("jacobian").T, axis=1)
-        rays["sigma"] = np.where(np.isnan(rays["sigma"]), gain, rays["sigma"])
-    response, found = _search(session, base, rays["direction"], arithmetic, probe, settings)
-    values = asdict(found)
-    del values["model_rows"]
-    datasets = {
-        **rays,
-        **values,
-        "ids": base.ids,
-        "x0": base.x,
-        "h0": response.h0,
-        "singular_values": source.array("singular_values"),
-    }
-    facts = _attributes(response, base, found, arithmetic, settings)
-    origin = session.provenance(seeds={"random_directions": int(settings["seed"])}, **provenance)
-    write_hdf5(data, datasets, attributes=facts, provenance=origin)
-    names = ("kind", "vector", "sign", "sigma")
-    frame = pd.DataFrame({**{name: rays[name] for name in names}, **{name: values[name] for name in COLUMNS}})
-    write_csv(table, frame, provenance=origin)
-    write_json(statistics, {**vector_statistics({**rays, **values}), **facts}, provenance=origin)
+    find = {"exp12": angles_part, "exp13": vectors_part}[experiment]
+    found = find(session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum, shard=shard)
+    write_part(data, found, provenance=session.provenance(seeds=_seeds(experiment, settings), **provenance))

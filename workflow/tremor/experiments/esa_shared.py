@@ -13,7 +13,7 @@ from tremor.evaluate.effects import Resampler, contrast, matched_control
 from tremor.models import corpus
 from tremor.models.corpus import TextSplit
 from tremor.models.loader import LoadedModel
-from tremor.weights.mutate import Operation, edits_at, mutated, zero
+from tremor.weights.mutate import Edit, Operation, edits_at, mutated, zero
 from tremor.weights.scores import Options
 
 
@@ -36,6 +36,19 @@ def passages(split: TextSplit, count: int) -> list[str]:
 def options(settings: Mapping[str, Any]) -> Options:
     """Settings of the scores from the config block `esa.scores`."""
     return Options(**settings)
+
+
+def layers(loaded: LoadedModel, wanted: Sequence[int] | None) -> list[int]:
+    """Numbers of the blocks that are meant; None for all.
+
+    Raises:
+        ConfigError: There is no such block.
+    """
+    count = loaded.anatomy.n_layers
+    for block in wanted or ():
+        if not 0 <= block < count:
+            raise ConfigError(f"there is no block {block}: this model has blocks 0 to {count - 1}")
+    return list(range(count)) if wanted is None else list(wanted)
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,15 @@ class Bench:
         Raises:
             NumericsError: Not one of them changed.
         """
-        with mutated(self.loaded, edits_at(tensors, flat), operation) as record:
+        return self.edited(edits_at(tensors, flat), operation)
+
+    def edited(self, edits: Sequence[Edit], operation: Operation = zero, *, allow_unchanged: bool = False) -> Effect:
+        """Effect of an edit of any size, which is put back; `weights` counts those that hold other bits.
+
+        Raises:
+            NumericsError: Not one weight changed, unless that is allowed.
+        """
+        with mutated(self.loaded, edits, operation, allow_unchanged=allow_unchanged) as record:
             return Effect(**{**asdict(self.now()), "weights": record.changed})
 
     def controls(

@@ -10,7 +10,7 @@ import torch
 
 from tremor import floats
 from tremor.experiments import gains, nudges
-from tremor.experiments.average_lipschitz import plateaus
+from tremor.experiments.gain_results import plateaus
 from tremor.experiments.prompt_set import read_prompts
 from tremor.experiments.session import Session
 from tremor.probe.base import to_array, to_tensor

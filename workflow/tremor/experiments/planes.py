@@ -1,7 +1,6 @@
 """exp7: maps of the gap of the tied tokens over planes around a tie, at several zoom levels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tremor.errors import ConfigError
+from tremor.experiments.plane_results import KEY, write_planes
 from tremor.experiments.session import Session
 from tremor.experiments.ties import OpenTie, open_tie, tie_directions
 from tremor.floats import Arithmetic
 from tremor.probe.flips import symmetric_steps
-from tremor.probe.plane import gap_map
-from tremor.store.hdf5 import read_hdf5, write_hdf5
+from tremor.probe.plane import gap_tile
+from tremor.shards import WHOLE, Shard
+from tremor.store.hdf5 import read_hdf5
+from tremor.store.shards import Part, write_part
 
 Array = npt.NDArray[Any]
 
@@ -53,8 +55,9 @@ def measure_planes(
     spectrum: Path,
     data: Path,
     provenance: Mapping[str, Any],
+    shard: Shard | None = None,
 ) -> None:
-    """exp7 part 1: maps of every plane at every radius.
+    """exp7 part 1: maps of every plane at every radius, or a shard's share of their rows.
 
     Args:
         session: The loaded model, on the platform of the tie.
@@ -66,11 +69,16 @@ def measure_planes(
         spectrum: The spectrum at the tie.
         data: HDF5 file to write.
         provenance: Config, code and input digests.
+        shard: Which rows of the maps, for :func:`tremor.store.shards.gather`; all of them, and the maps, by default.
     """
     opened = open_tie(session, prompt, tie, probe)
-    axes = [symmetric_steps(float(radius), int(settings["points"])) for radius in settings["radii"]]
-    levels = [(axis, axis) for axis in axes]
-    _write(session, opened, levels, arithmetic, settings, spectrum, data, provenance, radii=settings["radii"])
+    axes = np.array([symmetric_steps(float(radius), int(settings["points"])) for radius in settings["radii"]])
+    found = _part(session, opened, axes, axes, arithmetic, settings, spectrum, shard or WHOLE, radii=settings["radii"])
+    origin = session.provenance(**provenance)
+    if shard is None:
+        write_planes(found, data=data, provenance=origin)
+    else:
+        write_part(data, found, provenance=origin)
 
 
 def measure_zoom(
@@ -95,33 +103,39 @@ def measure_zoom(
     # On the float32 lattice of steps, as all nominal steps are.
     first, second = (np.linspace(low, high, count).astype(np.float32).astype(np.float64) for low, high in ends)
     radius = max(abs(end) for pair in ends for end in pair)
-    _write(session, opened, [(first, second)], arithmetic, settings, spectrum, data, provenance, radii=[radius])
+    found = _part(session, opened, first[None], second[None], arithmetic, settings, spectrum, WHOLE, radii=[radius])
+    write_planes(found, data=data, provenance=session.provenance(**provenance))
 
 
-def _write(
+def _part(
     session: Session,
     opened: OpenTie,
-    levels: Sequence[tuple[Array, Array]],
+    first: Array,
+    second: Array,
     arithmetic: Arithmetic,
     settings: Mapping[str, Any],
     spectrum: Path,
-    data: Path,
-    provenance: Mapping[str, Any],
+    shard: Shard,
     *,
     radii: Sequence[float],
-) -> None:
+) -> Part:
+    """A shard's share of the rows of all maps, plane by plane, level by level; axes [levels, n1] and [levels, n2]."""
     available = len(read_hdf5(spectrum, names=("singular_values",)).array("singular_values"))
     right, sigma, source = tie_directions(session, opened, spectrum, available)
     ranks = plane_ranks(settings["planes"], available, complete=source.attributes["method"] == "dense")
-    maps: dict[str, list[Array]] = {}
-    for plane in ranks:
-        for e1, e2 in levels:
-            found = gap_map(opened.readout, right[plane - 1], e1, e2, opened.pair, arithmetic=arithmetic)
-            for name, value in {**asdict(found), "e1": e1, "e2": e2}.items():
-                maps.setdefault(name, []).append(value)
-    shape = (len(ranks), len(levels))
-    datasets = {
-        **{name: np.array(values).reshape(*shape, *values[0].shape) for name, values in maps.items()},
+    levels, height = first.shape
+    total = len(ranks) * levels * height
+    rows = shard.rows(total, key="shards.exp7")
+    tiles: dict[str, list[Array]] = {}
+    for number in range(rows.start // height, -(-rows.stop // height)):
+        plane, level = ranks[number // levels], number % levels
+        own = slice(max(rows.start - number * height, 0), min(rows.stop - number * height, height))
+        values, keys = gap_tile(
+            opened.readout, right[plane - 1], first[level, own], second[level], opened.pair, arithmetic=arithmetic
+        )
+        for name, value in {**values, KEY: keys}.items():
+            tiles.setdefault(name, []).append(value)
+    common = {
         "ids": opened.base.ids,
         "x0": opened.base.x,
         "h0": opened.readout.response.h0,
@@ -129,12 +143,13 @@ def _write(
         "directions": right[ranks - 1],
         "sigma": sigma[ranks - 1],
         "radii": np.array(radii, dtype=np.float64),
+        "e1": np.tile(first, (len(ranks), 1, 1)),
+        "e2": np.tile(second, (len(ranks), 1, 1)),
     }
     names = ("first_token", "second_token", "first_text", "second_text", "method", "prompt")
     response = opened.readout.response
-    attributes = {
+    facts = {
         **{name: opened.artifact.attributes[name] for name in names},
-        "tokens": sorted({int(token) for token in np.unique(datasets["token"])}),
         "arithmetic": arithmetic,
         "mode": response.mode,
         "batch_size": response.batch_size,
@@ -142,4 +157,5 @@ def _write(
         "dtype": opened.base.fmt,
         "device": session.fingerprint["applied"]["device"],
     }
-    write_hdf5(data, datasets, attributes=attributes, provenance=session.provenance(**provenance))
+    items = {name: np.concatenate(values) for name, values in tiles.items()}
+    return Part(rows, total, items=items, common=common, facts=facts)

@@ -33,7 +33,7 @@ def measure(
     recordings: Sequence[Path],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Record a model's answers to all questions.
+    """Record a model's answers to all questions, or to those that a shard's files are for.
 
     Finished questions wait in a folder that Snakemake does not know (it deletes the outputs of a job that died), and
     are taken over by the next attempt if they were made by the same code, settings, weights and arithmetic.
@@ -44,19 +44,22 @@ def measure(
         settings: The config block ``recorder``.
         decode: "cached" or "uncached".
         batch: Questions in one batch.
-        recordings: Files to write, one for each question.
+        recordings: Files to write, one for each question: all of them, or whole batches of them.
         provenance: Config, code and input digests.
 
     Raises:
         ConfigError: ``tap_questions`` names a question that is not selected.
         ArtifactError: the disk is too small.
     """
-    asked = read_questions(questions, settings["names"])
+    selected = read_questions(questions, settings["names"])
     loaded = session.loaded
-    prompts = [prompt_ids(loaded, question.text) for question in asked]
-    plans = _plans(session, settings, asked, prompts[0], decode)
+    prompts = [prompt_ids(loaded, question.text) for question in selected]
+    plans = _plans(session, settings, selected, prompts[0], decode)
+    rows = _share(selected, recordings, batch)
+    asked, prompts, plans = selected[rows], prompts[rows], plans[rows]
     folder = recordings[0].parent
-    partial = folder.with_name(f".{folder.name}.partial")
+    whole = len(asked) == len(selected)
+    partial = folder.with_name(f".{folder.name}{'' if whole else f'.{asked[0].stem}'}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     attributes = {**_model(session), "decode": decode, "schema": SCHEMA}
     origin = session.provenance(**provenance)
@@ -95,6 +98,18 @@ def measure(
     for source, target in zip(waiting, recordings, strict=True):
         _hand_over(source, target)
     shutil.rmtree(partial)
+
+
+def _share(selected: Sequence[Question], recordings: Sequence[Path], batch: int) -> slice:
+    """The questions that these files are for; a batch is never cut, for its shape is part of the rounding."""
+    stems = [question.stem for question in selected]
+    start = stems.index(recordings[0].stem)
+    rows = slice(start, start + len(recordings))
+    if [path.stem for path in recordings] != stems[rows]:
+        raise ValueError("the files are not those of consecutive questions")
+    if start % batch or (rows.stop % batch and rows.stop != len(stems)):
+        raise ValueError(f"questions {start + 1} to {rows.stop} do not begin and end with a batch of {batch}")
+    return rows
 
 
 def _plans(

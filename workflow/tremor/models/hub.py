@@ -1,7 +1,11 @@
 """Fetch a model from the Hugging Face hub: safetensors and text files only, all or nothing (no torch)."""
 
+import fcntl
+import os
+import re
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -70,7 +74,8 @@ def fetch(repo: str, revision: str, folder: Path) -> Path:
     """Fetch one revision of a model.
 
     The files arrive in a temporary folder beside the target, which gets its name only when all is there and
-    checked. A token is taken from the environment alone, by the hub's client.
+    checked; what a killed fetch left there is removed first, and all is fetched again. A token is taken from the
+    environment alone, by the hub's client.
 
     Args:
         repo: Repository, `owner/name`.
@@ -84,8 +89,12 @@ def fetch(repo: str, revision: str, folder: Path) -> Path:
         ModelError: If the repository is missing, gated or unsafe, or the hub cannot be reached.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    lock = os.open(partial, os.O_RDONLY)
     try:
+        with suppress(OSError):  # a file system without locks: then nothing is ever swept
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             snapshot_download(
                 repo,
@@ -118,4 +127,25 @@ def fetch(repo: str, revision: str, folder: Path) -> Path:
             partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)
     return folder
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what fetches that were killed left beside the target; a living one holds the lock of its folder."""
+    pattern = re.compile(re.escape(f".{folder.name}.") + r"(old\.)?[a-z0-9_]{8}")
+    for entry in folder.parent.iterdir():
+        found = pattern.fullmatch(entry.name)
+        if not found or not entry.is_dir() or entry.is_symlink():
+            continue
+        if found.group(1) and not folder.exists():
+            continue  # killed between two renames: the only copy there is, until the new one stands
+        descriptor = os.open(entry, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
+        finally:
+            os.close(descriptor)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tremor.errors import ArtifactError, ModelError
 from tremor.models import catalogue
+from tremor.store.documents import read_json
 
 SCHEMA = 1
 
@@ -171,8 +172,8 @@ def read(path: Path) -> dict[str, Any]:
         ArtifactError: If it is no manifest of this schema.
     """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        manifest = read_json(path)
+    except (OSError, ArtifactError) as error:
         raise ArtifactError(f"cannot read the model manifest {path}: {error}; delete it and run again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
         raise ArtifactError(f"{path} is no model manifest of schema {SCHEMA}; delete it and run again")
@@ -206,3 +207,10 @@ def verify(manifest: Mapping[str, Any], folder: Path, *, quick: bool = False) ->
             same = file_digest(path) == entry["sha256"]
         if not same:
             raise ArtifactError(f"model '{alias}': {what} ({name}) {remedy}")
+
+
+def stored_dtype(manifest: Mapping[str, Any]) -> str:
+    """The type that most of a model's weights are stored in, so that loading casts as little as possible."""
+    names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+    known = {name: count for name, count in manifest["dtypes"].items() if name in names}
+    return names[max(known, key=lambda name: known[name])] if known else "float32"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tremor import floats
 from tremor.probe.readout import Readout
+from tremor.statistics.planes import first_appearance
 
 Array = npt.NDArray[Any]
 BATCHES = 4  # batches of cells that are formed at a time
@@ -67,11 +68,14 @@ def plane_inputs(
 def realised_coordinates(x: Array, moved: Array, directions: Array) -> tuple[Array, Array, Array]:
     """Coordinates of inputs [m, d] in the plane x + a1 h1 + a2 h2, by least squares, and their distance from it."""
     step = moved.astype(np.float64) - x.astype(np.float64)
-    plane = directions.astype(np.float64)
-    # Singular vectors rounded to float32 are orthogonal to 1e-7 only, hence the Gram matrix.
-    coordinates = np.linalg.solve(plane @ plane.T, plane @ step.T).T
-    off = np.linalg.norm(step - coordinates @ plane, axis=1)
-    return coordinates[:, 0], coordinates[:, 1], off
+    h1, h2 = directions.astype(np.float64)
+    # Singular vectors rounded to float32 are orthogonal to 1e-7 only, hence the Gram matrix. Sums over rows and not
+    # products of matrices, whose rounding of a row depends on how many there are: a tile must say what the map says.
+    inverse = np.linalg.inv(np.array([[h1 @ h1, h1 @ h2], [h2 @ h1, h2 @ h2]]))
+    b1, b2 = (step * h1).sum(axis=1), (step * h2).sum(axis=1)
+    a1, a2 = (row[0] * b1 + row[1] * b2 for row in inverse)
+    off = np.linalg.norm(step - a1[:, None] * h1 - a2[:, None] * h2, axis=1)
+    return a1, a2, off
 
 
 def gap_map(
@@ -83,7 +87,21 @@ def gap_map(
     *,
     arithmetic: floats.Arithmetic,
 ) -> PlaneMap:
-    """The gap of two tokens over a grid of the plane; each distinct input is run once.
+    """The gap of two tokens over a grid of the plane, args as of :func:`gap_tile`."""
+    values, keys = gap_tile(readout, directions, e1, e2, pair, arithmetic=arithmetic)
+    return PlaneMap(**values, distinct_input=first_appearance(keys.reshape(-1, 2)).reshape(keys.shape[:2]))
+
+
+def gap_tile(
+    readout: Readout,
+    directions: Array,
+    e1: Array,
+    e2: Array,
+    pair: tuple[int, int],
+    *,
+    arithmetic: floats.Arithmetic,
+) -> tuple[dict[str, Array], npt.NDArray[np.int64]]:
+    """The gap of two tokens over a part of a grid; each distinct input is run once, and no cell depends on the others.
 
     Args:
         readout: The model's choice around the base point.
@@ -92,6 +110,9 @@ def gap_map(
         e2: [n2] along the second.
         pair: The two tokens.
         arithmetic: How the steps are added.
+
+    Returns:
+        The fields of :class:`PlaneMap` [n1, n2] but the last, and a digest [n1, n2, 2] of every cell's input.
     """
     base = readout.response.base
     rows, offset = readout.direction(*pair)
@@ -110,7 +131,7 @@ def gap_map(
         moved = floats.bits(points, base.fmt) != floats.bits(base.x, base.fmt)
         values = {
             "gap": logits[:, 0] - logits[:, 1],
-            "gap_float64": found.final.astype(np.float64) @ rows + offset,
+            "gap_float64": (found.final.astype(np.float64) * rows).sum(axis=1) + offset,
             "token": found.token.astype(np.int32),
             "leaders": found.leaders.astype(np.int32),
             "realised_1": a1,
@@ -138,4 +159,5 @@ def gap_map(
         run(waiting)
     shape = (len(e1), len(e2))
     values = {name: np.concatenate(value)[index].reshape(shape) for name, value in parts.items()}
-    return PlaneMap(**values, distinct_input=index.reshape(shape))
+    digests = np.frombuffer(b"".join(seen), dtype="<i8").reshape(-1, 2)
+    return values, digests[index].reshape(*shape, 2)

@@ -4,22 +4,24 @@ Two modes, each its own float function (design.md 5.1): ``reference`` runs the f
 cache, as the originals did; ``batched`` runs one position a row against a frozen prefix in a fixed batch shape.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tremor import floats
+from tremor import floats, memory
 from tremor.errors import NumericsError, PlatformError
 from tremor.models.loader import LoadedModel
 from tremor.probe.base import BasePoint, dtype_name, to_array, to_tensor
 from tremor.probe.prefix import Prefix
 
 Mode = Literal["reference", "batched"]
+log = logging.getLogger(__name__)
 
 # Batch sizes that "auto" tries, largest first: wide ones reach the machine's matrix rate, narrow ones are the way
 # out where a kernel treats the rows of a wide batch differently.
@@ -58,7 +60,8 @@ class Response:
         repeats: Runs of the A/A control, >= 2.
 
     Raises:
-        PlatformError: the A/A control failed, so equality of bits would mean nothing here.
+        PlatformError: the A/A control failed, so equality of bits would mean nothing here; or memory ran out for
+            the size that was asked for, or for one row.
         NumericsError: the base state is NaN or infinite.
     """
 
@@ -75,6 +78,7 @@ class Response:
     ) -> None:
         self.loaded, self.base, self.mode, self.taps = loaded, base, mode, tuple(taps)
         self.rows_evaluated = 0
+        self._chosen = mode == "batched" and batch_size == "auto"
         if mode == "reference":
             sizes: tuple[int, ...] = (1,)
         elif mode == "batched":
@@ -87,13 +91,42 @@ class Response:
         else:
             raise ValueError(f"unknown mode '{mode}'; one of reference, batched")
         for size in sizes:
-            self._use(size)
-            self.control = self._control(repeats)
-            if self.control.exact:
+            if self._try(size, repeats) and self.control.exact:
                 break
         else:
             raise PlatformError(_not_exact(self.control))
         self.h0: npt.NDArray[Any] = to_array(self._baseline[self.taps[0]][0])
+
+    def _try(self, rows: int, repeats: int) -> bool:
+        """Run the control with this many rows; False where that is too much for the memory, if fewer may be taken."""
+        limit = memory.batch_limit()
+        if self._chosen and rows > 1 and limit is not None and rows > limit:
+            return False
+        try:
+            self._use(rows)
+            self.control = self._control(repeats)
+            return True
+        except Exception as error:
+            if not memory.is_shortage(error):
+                raise
+            if not self._chosen or rows == 1:
+                self._out_of_memory(error)
+        # Behind the handler: the exception's traceback keeps the tensors of the attempt alive.
+        log.warning("memory ran out with batches of %d rows; %d are tried", rows, memory.lower(rows))
+        memory.release()
+        return False
+
+    def _out_of_memory(self, error: Exception) -> NoReturn:
+        """Say what to change; an answer in another batch shape would be the answer of another function."""
+        if self._chosen and self.batch_size > 1:
+            raise memory.BatchTooLarge(self.batch_size) from error
+        if self.mode == "reference":
+            said = f"one sequence of {len(self.base.ids)} tokens; use a machine with more, or probe.mode: batched"
+        elif self.batch_size > 1:
+            said = f"batches of {self.batch_size} rows; set probe.batch_size to a smaller number"
+        else:
+            said = "a batch of one row; use a machine with more, or a narrower probe.dtype"
+        raise PlatformError(f"memory ran out for {said}") from error
 
     def _use(self, rows: int) -> None:
         self.batch_size = rows
@@ -174,6 +207,9 @@ class Response:
 
         Raises:
             NumericsError: an answer is NaN or infinite.
+            BatchTooLarge: memory ran out with a size chosen by ``auto``: all that was asked so far has to be asked
+                again in smaller batches (`memory.restarting` does that for a job).
+            PlatformError: memory ran out with the size that was asked for.
         """
         like = self.base.embeddings
         for start in range(0, len(inputs), self.batch_size):
@@ -182,7 +218,12 @@ class Response:
             if len(part) < self.batch_size:
                 padding = to_tensor(self.base.x, like)[None].expand(self.batch_size - len(part), -1)
                 rows = torch.cat([rows, padding])
-            answer = {name: value[: len(part)] for name, value in self._forward(rows).items()}
+            try:
+                answer = {name: value[: len(part)] for name, value in self._forward(rows).items()}
+            except Exception as error:
+                if memory.is_shortage(error):
+                    self._out_of_memory(error)
+                raise
             for name, value in answer.items():
                 if not bool(torch.isfinite(value).all()):
                     raise NumericsError(

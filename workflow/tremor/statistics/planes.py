@@ -10,6 +10,19 @@ Array = npt.NDArray[Any]
 FIRST, EQUAL, SECOND, OTHER = 1, 0, -1, 2  # classes of a cell
 
 
+def first_appearance(keys: Array) -> npt.NDArray[np.int32]:
+    """Number the distinct rows of keys [m, k] from 0, in order of first appearance.
+
+    Returns:
+        [m] the number of each row's key.
+    """
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int32)
+    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    found: npt.NDArray[np.int32] = number[index.reshape(-1)]
+    return found
+
+
 def classes(gap: Array, token: Array, pair: Sequence[int]) -> npt.NDArray[np.int8]:
     """The class of every cell: which token is ahead, and whether another one was chosen.
 

@@ -1,6 +1,7 @@
-"""JSON artifacts: manifests, statistics, provenance sidecars."""
+"""JSON artifacts: manifests, statistics. A mapping ends with a checksum of itself, which reading checks and removes."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from tremor.errors import ArtifactError
 from tremor.store.atomic import write_bytes
 
 _REMEDY = "delete it and run snakemake again"
+CHECKSUM = "content_sha256"
 
 
 def json_safe(value: Any) -> Any:
@@ -74,7 +76,7 @@ def write_json(path: PurePath | str, obj: Any, *, provenance: Mapping[str, Any] 
 
     Raises:
         TypeError: the object cannot be written as JSON.
-        ValueError: provenance is given and the object has no room for it.
+        ValueError: provenance is given and the object has no room for it, or it has a key of the name of the checksum.
         ArtifactError: the disk is full or read-only.
     """
     document = json_safe(obj)
@@ -82,10 +84,20 @@ def write_json(path: PurePath | str, obj: Any, *, provenance: Mapping[str, Any] 
         if not isinstance(document, dict) or "provenance" in document:
             raise ValueError("provenance needs a mapping without the key 'provenance'")
         document["provenance"] = json_safe(provenance)
+    if isinstance(document, dict):
+        if CHECKSUM in document:
+            raise ValueError(f"the key {CHECKSUM!r} is taken by the checksum of the document")
+        document[CHECKSUM] = _checksum(document)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # Lone surrogates have no UTF-8; escaped they survive.
     content = text.encode("utf-8", errors="surrogatepass") if _encodable(text) else _escaped(document)
     write_bytes(str(path), content)
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    """sha256 of a document's values, keys and their order; white space and ways to write a letter do not count."""
+    text = json.dumps({name: value for name, value in document.items() if name != CHECKSUM})
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _encodable(text: str) -> bool:
@@ -103,15 +115,26 @@ def read_json(path: PurePath | str) -> Any:
         path: the artifact.
 
     Returns:
-        The document; provenance, if any, under its key.
+        The document, without its checksum; provenance, if any, under its key. A file that somebody else wrote has no
+        checksum, and is taken as it is.
 
     Raises:
-        ArtifactError: the file is missing, truncated or not JSON.
+        ArtifactError: the file is missing, truncated, not JSON, or was changed after it was written.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            document = json.load(file)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist; run snakemake to make it") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise ArtifactError(f"{path} is not a complete JSON document ({error}); {_REMEDY}") from error
+    if isinstance(document, dict) and document:
+        last = next(reversed(document))
+        if CHECKSUM in document:
+            stated = document.pop(CHECKSUM)
+            if stated != _checksum(document):
+                raise ArtifactError(f"{path} was changed after it was written; {_REMEDY}")
+        elif len(last) == len(CHECKSUM) and sum(a != b for a, b in zip(last, CHECKSUM, strict=True)) == 1:
+            # One letter of the very name is wrong: damage must not switch the check off.
+            raise ArtifactError(f"{path} was changed after it was written; {_REMEDY}")
+    return document

@@ -261,19 +261,29 @@ class Hdf5Writer:
         self._digests[name] = _sign(dataset, encoding, digest)
         self._check_disk()
 
-    def create(self, name: str, shape_tail: tuple[int, ...], dtype: DTypeLike | type[Bf16]) -> None:
+    def create(
+        self,
+        name: str,
+        shape_tail: tuple[int, ...],
+        dtype: DTypeLike | type[Bf16],
+        *,
+        most: int = 1 << 62,
+        level: int = 4,
+    ) -> None:
         """Start a dataset of rows, to be filled by `append`.
 
         Args:
             name: dataset name.
             shape_tail: shape of one row; () for numbers.
             dtype: as in `write`; `Bf16` for bfloat16, `str` for text.
+            most: rows it will have at most, if that is known: a short dataset then takes a short chunk.
+            level: effort of the compression, 1 to 9; noise in last bits takes time at any, and gives little.
         """
         file = self._open_file(name)
         encoding = encoding_for(dtype)
         tail = tuple(int(length) for length in shape_tail)
         item = _TEXT_ITEM_BYTES if encoding.is_text else encoding.stored.itemsize
-        chunks = chunk_shape((1 << 62, *tail), item)
+        chunks = chunk_shape((most, *tail), item)
         dataset = file.create_dataset(
             name,
             shape=(0, *tail),
@@ -281,7 +291,7 @@ class Hdf5Writer:
             chunks=chunks,
             dtype=h5py.string_dtype() if encoding.is_text else encoding.stored,
             track_times=False,
-            **({} if encoding.is_text else _FILTERS),
+            **({} if encoding.is_text else {**_FILTERS, "compression_opts": level}),
         )
         self._streams[name] = _Stream(dataset, encoding, tail)
 

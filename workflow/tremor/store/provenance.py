@@ -20,7 +20,7 @@ from tremor.store.documents import json_safe, read_json
 SCHEMA_VERSION = 1
 LIBRARIES = (
     "numpy", "scipy", "h5py", "pandas", "pyarrow", "matplotlib", "torch", "transformers", "tokenizers",
-    "safetensors", "snakemake",
+    "safetensors", "snakemake", "pypdf",
 )  # fmt: skip
 _STARTED = time.monotonic()
 _SECRET = re.compile(r"(^|_)(token|password|secret|api_?key)$", re.IGNORECASE)

@@ -235,6 +235,8 @@ def write_parquet(path: Path | str, frame: pd.DataFrame, *, provenance: Mapping[
         b"content_sha256": _table_digest(table, schema_version).encode(),
         b"provenance": text.encode(),
         b"provenance_sha256": hashlib.sha256(text.encode()).hexdigest().encode(),
+        # What pandas notes of the columns decides how they are turned back, and is covered by no checksum of Parquet.
+        b"pandas_sha256": hashlib.sha256((table.schema.metadata or {}).get(b"pandas", b"")).hexdigest().encode(),
     }
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **ours})
     with replacing(path) as temporary:
@@ -291,10 +293,13 @@ def _load_parquet(path: Path) -> tuple[Any, dict[bytes, bytes]]:
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read, it is truncated or no Parquet file; {_REMEDY}") from error
     meta: dict[bytes, bytes] = table.schema.metadata or {}
-    if meta.get(b"tremor_schema") != str(SCHEMA_VERSION).encode():
+    complete = b"schema_version" in meta and b"content_sha256" in meta
+    if meta.get(b"tremor_schema") != str(SCHEMA_VERSION).encode() or not complete:
         raise ArtifactError(f"{path} was not written by this version of Tremor; {_REMEDY}")
     if hashlib.sha256(meta.get(b"provenance", b"")).hexdigest().encode() != meta.get(b"provenance_sha256"):
         raise ArtifactError(f"the provenance of {path} was edited; {_REMEDY}")
+    if hashlib.sha256(meta.get(b"pandas", b"")).hexdigest().encode() != meta.get(b"pandas_sha256"):
+        raise ArtifactError(f"the description of the columns of {path} was changed after it was written; {_REMEDY}")
     return table, meta
 
 

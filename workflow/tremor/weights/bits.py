@@ -139,3 +139,20 @@ def outcomes(old: Tensor, new: Tensor) -> dict[str, int]:
     left = ~(same | nan | infinite | zero | sign)
     kinds = {"nan": nan, "infinite": infinite, "zero": zero, "sign": sign, "finite": left, "unchanged": same}
     return {name: int(torch.count_nonzero(mask)) for name, mask in kinds.items()}
+
+
+def exponents(tensor: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How often each exponent field occurs in a tensor.
+
+    Returns:
+        Exponents without bias, int64 [values of the field], and counts, int64. The first, one
+        below that of normal numbers, stands for zeros and denormals; the last for infinities and NaN.
+    """
+    form = format_for(tensor.dtype)
+    stored = form.precision - 1
+    size = 2 ** (form.width - 1 - stored)
+    raw = tensor.detach().contiguous().view(-1).view(INTEGER[tensor.element_size()])
+    field = (raw >> stored) & (size - 1)
+    counts = torch.bincount(field.to(torch.int64), minlength=size).cpu().numpy().astype(np.int64)
+    # Field 1 is the smallest normal exponent.
+    return np.arange(size, dtype=np.int64) - 1 + form.min_exponent, counts

@@ -120,7 +120,7 @@ class Ranking:
         scores = scores.detach()
         if not scores.is_floating_point() or scores.element_size() < 4:
             scores = scores.float()
-        values, flat = _pick(scores, entry)
+        values, flat = pick(scores, entry)
         values = values if self._largest else -values
         peak = float(values.max())  # NaN if any score is: one pass, which most tensors need no more than
         if math.isnan(peak):
@@ -134,7 +134,7 @@ class Ranking:
             best.merge(values, flat, entry.layout.order)
 
     def _add_rows(self, entry: Chosen, values: Tensor, flat: Tensor | None) -> None:
-        table, index = _as_rows(entry, values, flat)
+        table, index = as_rows(entry, values, flat)
         limit = self._limit(table.shape[1])
         order = torch.sort(table, dim=1, descending=True, stable=True)
         picked, places = order.values[:, :limit].reshape(-1), index.gather(1, order.indices[:, :limit]).reshape(-1)
@@ -240,7 +240,7 @@ def _cut(values: Tensor, flat: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
     return values[places], places if flat is None else flat[places]
 
 
-def _pick(scores: Tensor, entry: Chosen) -> tuple[Tensor, Tensor | None]:
+def pick(scores: Tensor, entry: Chosen) -> tuple[Tensor, Tensor | None]:
     """Selected scores [n] and their flat indices, None for all in order."""
     mask = entry.mask(scores.device)
     if mask is None:
@@ -249,7 +249,7 @@ def _pick(scores: Tensor, entry: Chosen) -> tuple[Tensor, Tensor | None]:
     return scores.reshape(-1)[flat], flat
 
 
-def _as_rows(entry: Chosen, values: Tensor, flat: Tensor | None) -> tuple[Tensor, Tensor]:
+def as_rows(entry: Chosen, values: Tensor, flat: Tensor | None) -> tuple[Tensor, Tensor]:
     """Selected scores as [rows, scalars of a row] and their flat indices: a row is one output feature."""
     shape = list(entry.layout.shape)
     axis = entry.layout.axis
