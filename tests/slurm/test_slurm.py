@@ -11,10 +11,12 @@ import pytest
 from project import ROOT, Project, checkout, environment
 from slurm.cluster import Cluster, wait_for
 from tremor.store.arrays import array_digest
+from tremor.store.documents import read_json
 from tremor.store.hdf5 import read_hdf5
 
 SUMMARY = "results/exp15/summary.csv"
 BOUNDARY = "results/exp13/tiny/capital/float64/boundary.h5"
+DIVERGENCE = "results/exp4/tiny/partitions/divergence.json"
 MINUTES = 8  # an undisturbed run takes 80 s on two cores; a hung one must not hold CI up
 
 
@@ -27,7 +29,13 @@ def project(tmp_path_factory, tiny_model):
         shutil.copytree(tiny_model, found.model)
         found.config = {
             "models": {"tiny": {"source": "path", "path": "model"}},
-            "select": {"models": ["tiny"], "prompts": ["capital"]},
+            "platforms": {
+                "one": {"threads": 1, "slurm_partition": "cpu"},
+                "other": {"threads": 1, "dtype": "bfloat16", "slurm_partition": "gpu"},
+            },
+            "pairs": {"partitions": ["one", "other"]},
+            "recorder": {"names": ["capital"], "tokens": 4},
+            "select": {"models": ["tiny"], "prompts": ["capital"], "pairs": ["partitions"]},
             "probe": {"arithmetic": ["float64"], "threads": 1, "batch_size": 16, "max_memory": 0.5},
         }
         return found
@@ -75,7 +83,7 @@ def of_rule(cluster: Cluster, rule: str, since: set[str]) -> list[dict[str, str]
 def undisturbed(cluster: Cluster, project) -> Project:
     """A checkout in which the main target has run on the cluster."""
     found = project("undisturbed")
-    finish(submit(cluster, found, SUMMARY), found)
+    finish(submit(cluster, found, SUMMARY, DIVERGENCE), found)
     return found
 
 
@@ -89,11 +97,27 @@ def test_jobs_that_run_a_model_ask_for_a_gpu_and_others_do_not(cluster, undistur
     """By SLURM's own record of every job, ended ones too."""
     by_rule = {job["comment"].split("_wildcards")[0].removeprefix("rule_"): job for job in cluster.jobs()}
     assert set(by_rule) >= {"manifest", "spectrum", "exp12", "exp13", "exp15"}
+    models = {"spectrum", "exp12", "exp13", "exp15"}
     for rule, job in by_rule.items():
-        if rule == "manifest":
+        if rule == "record":
+            continue  # the platforms' own test
+        if rule not in models:
             assert (job["partition"], job["tres"]) == ("cpu", "N/A")
         else:
             assert (job["partition"], job["tres"], job["node"]) == ("gpu", "gres:gpu:1", "n1")
+
+
+def test_two_platforms_are_recorded_on_their_own_partitions(cluster, undisturbed):
+    """A CPU platform with machines of its own asks for no GPU there; the two recordings meet in one comparison."""
+    jobs = {
+        job["comment"].rpartition("_")[2]: job for job in cluster.jobs() if job["comment"].startswith("rule_record_")
+    }
+    assert {name: job["partition"] for name, job in jobs.items()} == {"one": "cpu", "other": "gpu"}
+    assert {job["tres"] for job in jobs.values()} == {"N/A"}
+    found = read_json(undisturbed.folder / DIVERGENCE)
+    assert found["provenance"]
+    for platform in ("one", "other"):
+        assert list((undisturbed.folder / "results/recordings/tiny" / platform).glob("q*.h5"))
 
 
 def test_memory_follows_from_the_manifest(cluster, undisturbed):
