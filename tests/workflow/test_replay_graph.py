@@ -23,5 +23,6 @@ def test_a_finished_job_is_replayed(done):
     assert lines[0] == [target, "same bits"]
     assert {verdict for _, verdict in lines} == {"same bits"}
     assert len(lines) == 2  # and its statistics
-    assert (done.folder / target).stat() == before
+    after = (done.folder / target).stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
     assert done.stale("results/exp15/summary.csv") == {}

@@ -90,6 +90,8 @@ def test_csv_edges(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "a.csv")["w"].isna().tolist() == [False, True]
     with pytest.raises(ValueError, match="missing and empty texts"):
         write_csv(tmp_path / "a.csv", pd.DataFrame({"w": ["", None]}), provenance={})
+    with pytest.raises(ValueError, match="'w' is categorical"):
+        write_csv(tmp_path / "a.csv", pd.DataFrame({"w": pd.Categorical(["b", "a"])}), provenance={})
     with pytest.raises(ValueError, match="reset_index"):
         write_csv(tmp_path / "a.csv", pd.DataFrame({"w": [1]}, index=["a"]), provenance={})
     with pytest.raises(TypeError, match=r"column 'z'.*no exact form"):

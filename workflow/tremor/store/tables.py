@@ -101,6 +101,9 @@ def _check_frame(frame: pd.DataFrame) -> None:
         raise ValueError("column names must be distinct texts")
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError("the index is not written: move it to a column with reset_index()")
+    for name in names:  # its codes and its categories would be read back in another order than they were digested
+        if isinstance(frame[name].dtype, pd.CategoricalDtype):
+            raise ValueError(f"column {name!r} is categorical: write its values, as text or numbers")
 
 
 def _column_type(column: "pd.Series[Any]") -> dict[str, Any]:
