@@ -117,6 +117,9 @@ def disagreements(config: Config) -> list[Problem]:
     """
     problems = undefined("models", config.select.models, config.models)
     problems += unknown_in_delta(config)
+    judge = config.esa.attribution.judge
+    if judge is not None and judge not in config.models:
+        problems.append(Problem("esa.attribution.judge", f"{judge!r} is not defined in models; choose one, or null"))
     problems += unranked_in_cross(config)
     problems += undefined("prompts", config.select.prompts, config.prompts)
     problems += confusable("models", config.models) + confusable("prompts", config.prompts)
