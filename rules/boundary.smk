@@ -1,7 +1,7 @@
 # Stability boundaries (exp12 in a plane, exp13 along singular vectors) and the distances at them (exp15).
 
 
-rule exp12:
+rule exp12_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -37,7 +37,7 @@ rule exp12:
 
 rule exp12_figures:
     input:
-        data=rules.exp12.output.data,
+        data=rules.exp12_measure.output.data,
     output:
         **graph.figures("exp12"),
     log:
@@ -80,7 +80,7 @@ rule exp12_summary:
         "../scripts/summary.py"
 
 
-rule exp13:
+rule exp13_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -116,8 +116,8 @@ rule exp13:
 
 rule exp13_figures:
     input:
-        data=rules.exp13.output.data,
-        statistics=rules.exp13.output.statistics,
+        data=rules.exp13_measure.output.data,
+        statistics=rules.exp13_measure.output.statistics,
     output:
         **graph.figures("exp13"),
     log:
@@ -160,7 +160,7 @@ rule exp13_summary:
         "../scripts/summary.py"
 
 
-rule exp15:
+rule exp15_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -194,7 +194,7 @@ rule exp15:
 
 rule exp15_figures:
     input:
-        table=rules.exp15.output.table,
+        table=rules.exp15_measure.output.table,
     output:
         **graph.figures("exp15"),
     log:

@@ -1,7 +1,7 @@
 # Cross-examination: spectrum, noise floor and boundary with the weights changed that scores name.
 
 
-rule cross:
+rule cross_measure:
     input:
         unpack(graph.cross_lists),
         manifest=graph.manifest,
@@ -40,8 +40,8 @@ rule cross:
 
 rule cross_figures:
     input:
-        table=rules.cross.output.table,
-        controls=rules.cross.output.controls,
+        table=rules.cross_measure.output.table,
+        controls=rules.cross_measure.output.controls,
     output:
         **graph.figures("cross"),
     log:

@@ -1,7 +1,7 @@
 # Delta studies: models of different architectures compared; the gain of every layer (delta/jacobian).
 
 
-rule delta_jacobian:
+rule delta_jacobian_measure:
     input:
         manifest=graph.manifest,
         texts=graph.delta_texts,

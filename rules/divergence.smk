@@ -144,7 +144,7 @@ rule exp4_logits:
         "../scripts/exp4_logits.py"
 
 
-rule exp4_angles:
+rule exp4_angles_measure:
     input:
         recordings=graph.platform_recordings,
         unembedding=graph.platform_unembedding,
@@ -191,7 +191,7 @@ rule exp4_angles_summary:
         "../scripts/summary_table.py"
 
 
-rule exp4:
+rule exp4_measure:
     input:
         divergence=rules.exp4_divergence.output.document,
         dimensions=rules.exp4_dimensions.output.statistics,

@@ -1,7 +1,7 @@
 # Word by word through PDF documents (pdf): one teacher-forced pass for each model and document.
 
 
-rule pdf:
+rule pdf_measure:
     input:
         manifest=graph.manifest,
         document=graph.document,
@@ -34,8 +34,8 @@ rule pdf:
 
 rule pdf_figures:
     input:
-        data=rules.pdf.output.data,
-        table=rules.pdf.output.table,
+        data=rules.pdf_measure.output.data,
+        table=rules.pdf_measure.output.table,
     output:
         **graph.figures("pdf"),
     log:

@@ -1,7 +1,7 @@
 # Extreme sensitivity analyses (esa): one target each under results/esa/<analysis>/summary.csv.
 
 
-rule esa_super_weights:
+rule esa_super_weights_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -37,8 +37,8 @@ rule esa_super_weights:
 
 rule esa_super_weights_figures:
     input:
-        effects=rules.esa_super_weights.output.effects,
-        peaks=rules.esa_super_weights.output.peaks,
+        effects=rules.esa_super_weights_measure.output.effects,
+        peaks=rules.esa_super_weights_measure.output.peaks,
     output:
         **graph.figures("esa/super-weights"),
     log:
@@ -78,7 +78,7 @@ rule esa_super_weights_summary:
         "../scripts/summary_table.py"
 
 
-rule esa_compare_sensitivity:
+rule esa_compare_sensitivity_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration"),
@@ -114,8 +114,8 @@ rule esa_compare_sensitivity:
 
 rule esa_compare_sensitivity_figures:
     input:
-        methods=rules.esa_compare_sensitivity.output.methods,
-        pairs=rules.esa_compare_sensitivity.output.pairs,
+        methods=rules.esa_compare_sensitivity_measure.output.methods,
+        pairs=rules.esa_compare_sensitivity_measure.output.pairs,
     output:
         **graph.figures("esa/compare-sensitivity"),
     log:

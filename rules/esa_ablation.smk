@@ -1,7 +1,7 @@
 # Extreme sensitivity analyses that remove: components, shares of weights, selections, and pruning.
 
 
-rule esa_sensitivity:
+rule esa_sensitivity_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -34,7 +34,7 @@ rule esa_sensitivity:
 
 rule esa_sensitivity_figures:
     input:
-        table=rules.esa_sensitivity.output.effects,
+        table=rules.esa_sensitivity_measure.output.effects,
     output:
         **graph.figures("esa/sensitivity"),
     log:
@@ -75,7 +75,7 @@ rule esa_sensitivity_summary:
         "../scripts/summary_table.py"
 
 
-rule esa_targeted_perturbation:
+rule esa_targeted_perturbation_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -110,7 +110,7 @@ rule esa_targeted_perturbation:
 
 rule esa_targeted_perturbation_figures:
     input:
-        table=rules.esa_targeted_perturbation.output.effects,
+        table=rules.esa_targeted_perturbation_measure.output.effects,
     output:
         **graph.figures("esa/targeted-perturbation"),
     log:
@@ -151,7 +151,7 @@ rule esa_targeted_perturbation_summary:
         "../scripts/summary_table.py"
 
 
-rule esa_selective_weight_pruning:
+rule esa_selective_weight_pruning_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -187,7 +187,7 @@ rule esa_selective_weight_pruning:
 
 rule esa_selective_weight_pruning_figures:
     input:
-        table=rules.esa_selective_weight_pruning.output.effects,
+        table=rules.esa_selective_weight_pruning_measure.output.effects,
     output:
         **graph.figures("esa/selective-weight-pruning"),
     log:
@@ -228,7 +228,7 @@ rule esa_selective_weight_pruning_summary:
         "../scripts/summary_table.py"
 
 
-rule esa_pruning:
+rule esa_pruning_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -263,7 +263,7 @@ rule esa_pruning:
 
 rule esa_pruning_figures:
     input:
-        table=rules.esa_pruning.output.curves,
+        table=rules.esa_pruning_measure.output.curves,
     output:
         **graph.figures("esa/pruning"),
     log:

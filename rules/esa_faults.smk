@@ -1,7 +1,7 @@
 # Extreme sensitivity analyses (esa) that disturb a model: noise on weights, adversarial input, flipped bits.
 
 
-rule esa_robustness:
+rule esa_robustness_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -36,7 +36,7 @@ rule esa_robustness:
 
 rule esa_robustness_figures:
     input:
-        levels=rules.esa_robustness.output.levels,
+        levels=rules.esa_robustness_measure.output.levels,
     output:
         **graph.figures("esa/robustness"),
     log:
@@ -76,7 +76,7 @@ rule esa_robustness_summary:
         "../scripts/summary_table.py"
 
 
-rule esa_adversarial:
+rule esa_adversarial_measure:
     input:
         manifest=graph.manifest,
         facts=sorted(str(path) for path in (HOME / "resources/facts").glob("*.tsv")),
@@ -109,7 +109,7 @@ rule esa_adversarial:
 
 rule esa_adversarial_figures:
     input:
-        effects=rules.esa_adversarial.output.effects,
+        effects=rules.esa_adversarial_measure.output.effects,
     output:
         **graph.figures("esa/adversarial"),
     log:
@@ -149,7 +149,7 @@ rule esa_adversarial_summary:
         "../scripts/summary_table.py"
 
 
-rule esa_bit_level:
+rule esa_bit_level_measure:
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -188,11 +188,11 @@ rule esa_bit_level:
 
 rule esa_bit_level_figures:
     input:
-        positions=rules.esa_bit_level.output.positions,
-        attack=rules.esa_bit_level.output.attack,
-        precision=rules.esa_bit_level.output.precision,
-        ones=rules.esa_bit_level.output.ones,
-        exponents=rules.esa_bit_level.output.exponents,
+        positions=rules.esa_bit_level_measure.output.positions,
+        attack=rules.esa_bit_level_measure.output.attack,
+        precision=rules.esa_bit_level_measure.output.precision,
+        ones=rules.esa_bit_level_measure.output.ones,
+        exponents=rules.esa_bit_level_measure.output.exponents,
     output:
         **graph.figures("esa/bit-level"),
     log:

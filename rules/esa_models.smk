@@ -1,7 +1,7 @@
 # Analyses of esa that look at a model as a whole: evaluate, train, attribution; and their joint report.
 
 
-rule esa_evaluate:
+rule esa_evaluate_measure:
     input:
         manifest=graph.manifest,
         texts=graph.evaluation_files,
@@ -36,7 +36,7 @@ rule esa_evaluate:
         "../scripts/esa_evaluate.py"
 
 
-rule esa_train:
+rule esa_train_measure:
     input:
         manifest=graph.manifest,
         file=graph.training_file,
@@ -103,7 +103,7 @@ rule esa_attribution_components:
         "../scripts/esa_attribution_components.py"
 
 
-rule esa_attribution:
+rule esa_attribution_measure:
     input:
         manifest=lambda wildcards: graph.manifest(graph.judge(wildcards)),
         components=rules.esa_attribution_components.output.components,
@@ -136,8 +136,8 @@ rule esa_attribution:
 
 rule esa_tuned_super_weights:
     input:
-        manifest=rules.esa_train.output.manifest,
-        model=rules.esa_train.output.model,
+        manifest=rules.esa_train_measure.output.manifest,
+        model=rules.esa_train_measure.output.model,
         texts=graph.text_files("calibration", "heldout"),
     output:
         weights="results/esa/integrated/{model}/weights.csv",
@@ -195,8 +195,8 @@ rule esa_integrated:
 
 rule esa_evaluate_figures:
     input:
-        bins=rules.esa_evaluate.output.bins,
-        domains=rules.esa_evaluate.output.domains,
+        bins=rules.esa_evaluate_measure.output.bins,
+        domains=rules.esa_evaluate_measure.output.domains,
     output:
         **graph.figures("esa/evaluate"),
     log:
@@ -216,8 +216,8 @@ rule esa_evaluate_figures:
 
 rule esa_train_figures:
     input:
-        losses=rules.esa_train.output.losses,
-        evaluation=rules.esa_train.output.evaluation,
+        losses=rules.esa_train_measure.output.losses,
+        evaluation=rules.esa_train_measure.output.evaluation,
     output:
         **graph.figures("esa/train"),
     log:
@@ -237,8 +237,8 @@ rule esa_train_figures:
 
 rule esa_attribution_figures:
     input:
-        answers=rules.esa_attribution.output.answers,
-        methods=rules.esa_attribution.output.methods,
+        answers=rules.esa_attribution_measure.output.answers,
+        methods=rules.esa_attribution_measure.output.methods,
     output:
         **graph.figures("esa/attribution"),
     log:

@@ -1,7 +1,7 @@
 # The Lipschitz studies of the originals' un-numbered scripts, and the report on one step.
 
 
-rule lipschitz:
+rule lipschitz_measure:
     input:
         manifest=graph.manifest,
         prompts=graph.prompt_set("lipschitz"),
@@ -36,7 +36,7 @@ rule lipschitz:
 
 rule lipschitz_figures:
     input:
-        quotients=rules.lipschitz.output.quotients,
+        quotients=rules.lipschitz_measure.output.quotients,
     output:
         **graph.figures("lipschitz"),
     log:

@@ -1,7 +1,7 @@
 # Local Jacobians of blocks and branches, their chain, and the modules of a layer (exp5).
 
 
-rule exp5:
+rule exp5_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -36,9 +36,9 @@ rule exp5:
 
 rule exp5_figures:
     input:
-        stages=rules.exp5.output.stages,
-        modules=rules.exp5.output.modules,
-        statistics=rules.exp5.output.statistics,
+        stages=rules.exp5_measure.output.stages,
+        modules=rules.exp5_measure.output.modules,
+        statistics=rules.exp5_measure.output.statistics,
     output:
         **graph.figures("exp5"),
     log:

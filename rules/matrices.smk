@@ -26,7 +26,7 @@ rule exp9_components:
         "../scripts/exp9_components.py"
 
 
-rule exp9:
+rule exp9_measure:
     input:
         manifest=graph.manifest,
         components=rules.exp9_components.output.components,
@@ -56,8 +56,8 @@ rule exp9:
 
 rule exp9_figures:
     input:
-        data=rules.exp9.output.data,
-        table=rules.exp9.output.table,
+        data=rules.exp9_measure.output.data,
+        table=rules.exp9_measure.output.table,
     output:
         **graph.figures("exp9"),
     log:

@@ -155,7 +155,7 @@ rule delta_factual_figures:
         "../scripts/delta_factual_figures.py"
 
 
-rule delta_tracing:
+rule delta_tracing_measure:
     input:
         manifest=graph.manifest,
         texts=graph.delta_fact_files,

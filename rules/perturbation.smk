@@ -1,7 +1,7 @@
 # Noise at all positions: the Llama and GPT perturbation tests of the originals.
 
 
-rule perturbation:
+rule perturbation_measure:
     input:
         manifest=graph.manifest,
     output:
@@ -32,7 +32,7 @@ rule perturbation:
 
 rule perturbation_figures:
     input:
-        table=rules.perturbation.output.table,
+        table=rules.perturbation_measure.output.table,
     output:
         **graph.figures("perturbation"),
     log:

@@ -30,7 +30,7 @@ rule exp3_states:
         "../scripts/exp3_states.py"
 
 
-rule exp3:
+rule exp3_measure:
     input:
         spectrum=graph.spectrum,
         states=expand("results/exp3/{{model}}/states/{precision}.h5", precision=graph.config.exp3.precisions),
@@ -60,9 +60,9 @@ rule exp3:
 
 rule exp3_figures:
     input:
-        survival=rules.exp3.output.survival,
-        levels=rules.exp3.output.levels,
-        precisions=rules.exp3.output.precisions,
+        survival=rules.exp3_measure.output.survival,
+        levels=rules.exp3_measure.output.levels,
+        precisions=rules.exp3_measure.output.precisions,
     output:
         **graph.figures("exp3"),
     log:

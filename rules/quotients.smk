@@ -1,7 +1,7 @@
 # Difference quotients over a set of prompts (exp2).
 
 
-rule exp2:
+rule exp2_measure:
     input:
         manifest=graph.manifest,
         prompts=graph.prompt_set("exp2"),
@@ -38,9 +38,9 @@ rule exp2:
 
 rule exp2_figures:
     input:
-        table=rules.exp2.output.table,
-        quotients=rules.exp2.output.quotients,
-        averages=rules.exp2.output.averages,
+        table=rules.exp2_measure.output.table,
+        quotients=rules.exp2_measure.output.quotients,
+        averages=rules.exp2_measure.output.averages,
     output:
         **graph.figures("exp2"),
     log:

@@ -1,7 +1,7 @@
 # Gain over the size of a step: the stable, the chaotic and the signal-dominated regime.
 
 
-rule regimes:
+rule regimes_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -38,11 +38,11 @@ rule regimes:
 
 rule regimes_figures:
     input:
-        steps=rules.regimes.output.steps,
-        avalanche=rules.regimes.output.avalanche,
-        bands=rules.regimes.output.bands,
-        crossovers=rules.regimes.output.crossovers,
-        statistics=rules.regimes.output.statistics,
+        steps=rules.regimes_measure.output.steps,
+        avalanche=rules.regimes_measure.output.avalanche,
+        bands=rules.regimes_measure.output.bands,
+        crossovers=rules.regimes_measure.output.crossovers,
+        statistics=rules.regimes_measure.output.statistics,
     output:
         **graph.figures("regimes"),
     log:

@@ -1,7 +1,7 @@
 # The Jacobian and its singular vectors: once for each model, prompt and dtype, shared by all descendants.
 
 
-rule spectrum:
+rule spectrum_measure:
     input:
         manifest=graph.manifest,
     output:
@@ -32,8 +32,8 @@ rule spectrum:
 
 rule spectrum_figure:
     input:
-        data=rules.spectrum.output.data,
-        statistics=rules.spectrum.output.statistics,
+        data=rules.spectrum_measure.output.data,
+        statistics=rules.spectrum_measure.output.statistics,
     output:
         spectrum=graph.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum"),
     log:

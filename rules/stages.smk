@@ -1,7 +1,7 @@
 # Where inside the model two platforms part, and what becomes of it (exp8).
 
 
-rule exp8:
+rule exp8_measure:
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -27,7 +27,7 @@ rule exp8_angles:
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
-        divergence=rules.exp8.output.divergence,
+        divergence=rules.exp8_measure.output.divergence,
         unembedding=graph.first_unembedding,
     output:
         table="results/exp8/{model}/{pair}/angles.csv",
@@ -52,7 +52,7 @@ rule exp8_path:
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
-        divergence=rules.exp8.output.divergence,
+        divergence=rules.exp8_measure.output.divergence,
         unembedding=graph.first_unembedding,
     output:
         path="results/exp8/{model}/{pair}/path.csv",
@@ -77,7 +77,7 @@ rule exp8_kernels:
     input:
         manifest=graph.manifest,
         recordings=graph.first_recordings,
-        divergence=rules.exp8.output.divergence,
+        divergence=rules.exp8_measure.output.divergence,
     output:
         data="results/exp8/{model}/{pair}/kernels/{platform}.h5",
     log:
@@ -108,7 +108,7 @@ rule exp8_kernel_comparison:
     input:
         unpack(graph.kernels),
         recordings=graph.first_recordings,
-        divergence=rules.exp8.output.divergence,
+        divergence=rules.exp8_measure.output.divergence,
     output:
         table="results/exp8/{model}/{pair}/kernels.csv",
         dots="results/exp8/{model}/{pair}/dots.csv",
@@ -131,7 +131,7 @@ rule exp8_values:
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
-        divergence=rules.exp8.output.divergence,
+        divergence=rules.exp8_measure.output.divergence,
     output:
         table="results/exp8/{model}/{pair}/values.csv",
         data="results/exp8/{model}/{pair}/values.h5",

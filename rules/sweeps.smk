@@ -50,7 +50,7 @@ rule exp10_chain:
         "../scripts/exp10_chain.py"
 
 
-rule exp10_tensors:
+rule exp10_tensors_measure:
     input:
         unpack(graph.chains),
     output:
@@ -73,7 +73,7 @@ rule exp10_tensors:
 
 rule exp10_tensors_figures:
     input:
-        steps=rules.exp10_tensors.output.steps,
+        steps=rules.exp10_tensors_measure.output.steps,
     output:
         **graph.figures("exp10/tensors"),
     log:
@@ -114,7 +114,7 @@ rule exp10_tensors_summary:
         "../scripts/summary_table.py"
 
 
-rule exp10:
+rule exp10_measure:
     input:
         manifest=graph.manifest,
         matrices="results/exp9/{model}/matrices.csv",
@@ -149,7 +149,7 @@ rule exp10:
 
 rule exp10_figures:
     input:
-        sweep=rules.exp10.output.sweep,
+        sweep=rules.exp10_measure.output.sweep,
     output:
         **graph.figures("exp10"),
     log:

@@ -146,7 +146,7 @@ rule exp6_summary:
         "../scripts/summary.py"
 
 
-rule exp7:
+rule exp7_measure:
     input:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
@@ -184,7 +184,7 @@ rule exp7_zoom:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
         spectrum=rules.exp6_spectrum.output.data,
-        planes=rules.exp7.output.data,
+        planes=rules.exp7_measure.output.data,
     output:
         data="results/exp7/{model}/{prompt}/{tie}/{arithmetic}/zoom.h5",
     log:
@@ -213,7 +213,7 @@ rule exp7_zoom:
 
 rule exp7_randomness:
     input:
-        planes=rules.exp7.output.data,
+        planes=rules.exp7_measure.output.data,
     output:
         table="results/exp7/{model}/{prompt}/{tie}/{arithmetic}/maps.csv",
         tests="results/exp7/{model}/{prompt}/{tie}/{arithmetic}/randomness.csv",
@@ -234,7 +234,7 @@ rule exp7_randomness:
 
 rule exp7_figures:
     input:
-        planes=rules.exp7.output.data,
+        planes=rules.exp7_measure.output.data,
         zoom=rules.exp7_zoom.output.data,
         tests=rules.exp7_randomness.output.tests,
     output:

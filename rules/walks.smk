@@ -1,7 +1,7 @@
 # Nudges along given directions: exp1 (through the layers), exp11 (turned), exp14 (small steps).
 
 
-rule exp1:
+rule exp1_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -37,10 +37,10 @@ rule exp1:
 
 rule exp1_figures:
     input:
-        states=rules.exp1.output.states,
-        layers=rules.exp1.output.layers,
-        sweep=rules.exp1.output.sweep,
-        walk=rules.exp1.output.walk,
+        states=rules.exp1_measure.output.states,
+        layers=rules.exp1_measure.output.layers,
+        sweep=rules.exp1_measure.output.sweep,
+        walk=rules.exp1_measure.output.walk,
     output:
         **graph.figures("exp1"),
     log:
@@ -83,7 +83,7 @@ rule exp1_summary:
         "../scripts/summary.py"
 
 
-rule exp11:
+rule exp11_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -117,8 +117,8 @@ rule exp11:
 
 rule exp11_figures:
     input:
-        data=rules.exp11.output.data,
-        table=rules.exp11.output.table,
+        data=rules.exp11_measure.output.data,
+        table=rules.exp11_measure.output.table,
     output:
         **graph.figures("exp11"),
     log:
@@ -161,7 +161,7 @@ rule exp11_summary:
         "../scripts/summary.py"
 
 
-rule exp14:
+rule exp14_measure:
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -197,8 +197,8 @@ rule exp14:
 
 rule exp14_figures:
     input:
-        steps=rules.exp14.output.steps,
-        scaling=rules.exp14.output.scaling,
+        steps=rules.exp14_measure.output.steps,
+        scaling=rules.exp14_measure.output.scaling,
     output:
         **graph.figures("exp14"),
     log:

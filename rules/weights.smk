@@ -34,7 +34,7 @@ rule critical_rankings:
         "../scripts/critical_rankings.py"
 
 
-rule critical_weights:
+rule critical_weights_measure:
     input:
         manifest=graph.manifest,
         rankings=rules.critical_rankings.output.rankings,
@@ -126,8 +126,8 @@ rule critical_overlap:
 
 rule critical_weights_figures:
     input:
-        table=rules.critical_weights.output.table,
-        controls=rules.critical_weights.output.controls,
+        table=rules.critical_weights_measure.output.table,
+        controls=rules.critical_weights_measure.output.controls,
         stability=rules.critical_stability.output.table,
         overlaps=rules.critical_overlap.output.overlaps,
         depth=rules.critical_overlap.output.depth,

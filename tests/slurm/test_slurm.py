@@ -96,8 +96,8 @@ def test_the_main_target_comes_out(undisturbed):
 def test_jobs_that_run_a_model_ask_for_a_gpu_and_others_do_not(cluster, undisturbed):
     """By SLURM's own record of every job, ended ones too."""
     by_rule = {job["comment"].split("_wildcards")[0].removeprefix("rule_"): job for job in cluster.jobs()}
-    assert set(by_rule) >= {"manifest", "spectrum", "exp12", "exp13", "exp15"}
-    models = {"spectrum", "exp12", "exp13", "exp15"}
+    assert set(by_rule) >= {"manifest", *models}
+    models = {f"{name}_measure" for name in ("spectrum", "exp12", "exp13", "exp15")}
     for rule, job in by_rule.items():
         if rule == "record":
             continue  # the platforms' own test
@@ -126,7 +126,7 @@ def test_memory_follows_from_the_manifest(cluster, undisturbed):
     from tremor.sizes import memory_mb
 
     found = manifests.read(undisturbed.folder / "resources/models/tiny/manifest.json")
-    job = next(job for job in cluster.jobs() if job["comment"].startswith("rule_spectrum_"))
+    job = next(job for job in cluster.jobs() if job["comment"].startswith("rule_spectrum_measure_"))
     said = cluster.command("scontrol", "show", "job", job["id"])
     assert f"MinMemoryNode={memory_mb(found, dtypes=['float32'], transient_gib=0.5)}M" in said
 
@@ -137,18 +137,18 @@ def test_a_cancelled_job_a_drained_node_and_a_dead_controller_change_no_bit(clus
     before = {job["id"] for job in cluster.jobs()}
     running = submit(cluster, disturbed, BOUNDARY)
     try:
-        wait_for(lambda: one_running(cluster, "spectrum") is not None, 90, "the spectrum's job to run")
-        first = one_running(cluster, "spectrum")
+        wait_for(lambda: one_running(cluster, "spectrum_measure") is not None, 90, "the spectrum's job to run")
+        first = one_running(cluster, "spectrum_measure")
         assert first is not None
         cluster.command("scancel", first["id"])
         # While the job is gone, its node goes too: the only one with GPUs.
         cluster.command("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
-        wait_for(lambda: len(of_rule(cluster, "spectrum", before)) == 2, 90, "the job to be submitted again")
-        second = of_rule(cluster, "spectrum", before)
+        wait_for(lambda: len(of_rule(cluster, "spectrum_measure", before)) == 2, 90, "the job to be submitted again")
+        second = of_rule(cluster, "spectrum_measure", before)
         assert {job["state"] for job in second} == {"CANCELLED", "PENDING"}
         assert "drain" in cluster.states()["n1"]
         cluster.command("scontrol", "update", "nodename=n1", "state=resume")
-        wait_for(lambda: one_running(cluster, "spectrum") is not None, 60, "the node to take the job")
+        wait_for(lambda: one_running(cluster, "spectrum_measure") is not None, 60, "the node to take the job")
         cluster.wait_for_saved_state()
         cluster.kill_controller()
         time.sleep(3)
@@ -158,8 +158,8 @@ def test_a_cancelled_job_a_drained_node_and_a_dead_controller_change_no_bit(clus
         if running.poll() is None:
             os.killpg(running.pid, 9)
         cluster.command("scontrol", "update", "nodename=n1", "state=resume", check=False)
-    assert [job["state"] for job in of_rule(cluster, "exp13", before)] == ["COMPLETED"]
-    assert {job["state"] for job in of_rule(cluster, "spectrum", before)} == {"CANCELLED", "COMPLETED"}
+    assert [job["state"] for job in of_rule(cluster, "exp13_measure", before)] == ["COMPLETED"]
+    assert {job["state"] for job in of_rule(cluster, "spectrum_measure", before)} == {"CANCELLED", "COMPLETED"}
     ours, theirs = (read_hdf5(Path(p.folder) / BOUNDARY) for p in (disturbed, undisturbed))
     assert ours.datasets.keys() == theirs.datasets.keys()
     for name in ours.datasets:

@@ -45,13 +45,13 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_rules_of_one_job_and_of_shards_exclude_each_other() -> None:
-    layout = Layout({"exp12": 3, "exp13": 1, "exp7": 2})
+    layout = Layout({"exp12_measure": 3, "exp13_measure": 1, "exp7_measure": 2})
     assert layout.several("exp12", "exp13") == "exp12"
     assert layout.several("exp13") == NOTHING
     assert (layout.unless("exp12", "a|b"), layout.when("exp12", "a|b")) == (NOTHING, "a|b")
     assert (layout.unless("exp13", "a|b"), layout.when("exp13", "a|b")) == ("a|b", NOTHING)
     assert layout.pattern == "1-of-2|2-of-2|1-of-3|2-of-3|3-of-3"
-    assert Layout({"exp12": 1}).pattern == NOTHING
+    assert Layout({"exp12_measure": 1}).pattern == NOTHING
     found = layout.parts("{experiment}/{model}/{shard}.h5")(_Wildcards(experiment="exp7", model="m"))
     assert found == ["exp7/m/1-of-2.h5", "exp7/m/2-of-2.h5"]
     assert Layout.memory(None, SimpleNamespace(size_mb=100.2), 2) == 4604  # 2 (1500 + 8 * 100.2), rounded up
@@ -66,7 +66,7 @@ class _Wildcards(SimpleNamespace):
 def test_shards_are_one_job_by_default_and_need_a_memory_that_is_the_same_everywhere() -> None:
     assert {count for _, count in Config().shards} == {1}
     with pytest.raises(ConfigError, match=r"probe.max_memory: auto is half of what is free"):
-        load({"shards": {"exp12": 2}, "probe": {"max_memory": "auto"}})
+        load({"shards": {"exp12_measure": 2}, "probe": {"max_memory": "auto"}})
     with pytest.raises(ConfigError, match=r"shards.exp12: got 0"):
-        load({"shards": {"exp12": 0}})
+        load({"shards": {"exp12_measure": 0}})
     assert load({"probe": {"max_memory": "auto"}}).probe.max_memory == "auto"

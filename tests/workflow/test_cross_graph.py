@@ -12,7 +12,14 @@ SETTINGS = {
 
 def test_spectrum_and_rankings_feed_the_cross_examination(fresh):
     fresh.config = {**fresh.config, **SETTINGS}
-    jobs = {"manifest": 1, "spectrum": 1, "critical_rankings": 1, "cross": 1, "cross_figures": 1, "cross_summary": 1}
+    jobs = {
+        "manifest": 1,
+        "spectrum_measure": 1,
+        "critical_rankings": 1,
+        "cross_measure": 1,
+        "cross_figures": 1,
+        "cross_summary": 1,
+    }
     assert fresh.stale(*TARGETS) == jobs
     fresh.run(*TARGETS)
     assert fresh.stale(*TARGETS) == {}
@@ -22,11 +29,11 @@ def test_spectrum_and_rankings_feed_the_cross_examination(fresh):
         ["tiny", "capital", "critical_weights", "taylor_abs", k, o] for k in "15" for o in ("zero", "double")
     ]
 
-    own = {"cross": 1, "cross_figures": 1, "cross_summary": 1}
+    own = {"cross_measure": 1, "cross_figures": 1, "cross_summary": 1}
     fresh.config = {**fresh.config, "cross": {**SETTINGS["cross"], "controls": 3}}
     assert fresh.stale(*TARGETS) == own
     # The campaign's own settings are none of its business; the list of super weights is, once it is asked for.
     fresh.config = {**fresh.config, **SETTINGS, "critical_weights": {**SETTINGS["critical_weights"], "texts": 14}}
     assert fresh.stale(*TARGETS) == {}
     fresh.config = {**fresh.config, **SETTINGS, "cross": {**SETTINGS["cross"], "methods": ["spikes"]}}
-    assert fresh.stale(*TARGETS) == {"esa_super_weights": 1, **own}
+    assert fresh.stale(*TARGETS) == {"esa_super_weights_measure": 1, **own}

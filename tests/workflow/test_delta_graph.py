@@ -17,7 +17,7 @@ def test_two_architectures_are_compared_for_real(fresh):
         "delta": {"models": ["other", "tiny"], "jacobian": {**small, "depths": 4}},
     }
     shared = {"delta_jacobian_summary": 1, "delta_jacobian_comparison": 1, "delta_jacobian_figures": 1}
-    assert fresh.stale(*TARGETS) == {"manifest": 2, "delta_jacobian": 2, **shared}
+    assert fresh.stale(*TARGETS) == {"manifest": 2, "delta_jacobian_measure": 2, **shared}
     fresh.run(*TARGETS)
     assert fresh.stale(*TARGETS) == {}
     with (fresh.folder / TARGETS[0]).open() as file:
@@ -35,4 +35,4 @@ def test_two_architectures_are_compared_for_real(fresh):
     fresh.config["delta"] = {"models": ["other", "tiny"], "jacobian": {**small, "depths": 5}}
     assert fresh.stale(*TARGETS) == {"delta_jacobian_comparison": 1}
     fresh.config["delta"] = {"models": ["other", "tiny"], "jacobian": {**small, "num_texts": 9, "depths": 4}}
-    assert fresh.stale(*TARGETS) == {"delta_jacobian": 2, **shared}
+    assert fresh.stale(*TARGETS) == {"delta_jacobian_measure": 2, **shared}

@@ -15,7 +15,7 @@ SUMMARIES = tuple(f"results/{name}/summary.csv" for name in SMALL)
 def test_they_hang_on_the_spectrum_and_run_from_it(done: Project) -> None:
     done.config = {**done.config, **SMALL}
     assert done.stale(*SUMMARIES) == {
-        "exp1": 2, "exp1_summary": 1, "exp11": 1, "exp11_summary": 1, "exp14": 1, "exp14_summary": 1,
+        "exp1_measure": 2, "exp1_summary": 1, "exp11_measure": 1, "exp11_summary": 1, "exp14_measure": 1, "exp14_summary": 1,
     }  # fmt: skip
     figures = (
         "results/exp1/tiny/capital/true_float64/heatmap.png",
@@ -33,7 +33,7 @@ def test_they_hang_on_the_spectrum_and_run_from_it(done: Project) -> None:
     assert done.stale(*SUMMARIES, *figures) == {}
     # Another walk is no reason to turn directions again, nor to look for the Jacobian.
     done.config = {**done.config, "exp14": {**SMALL["exp14"], "count": 6}}
-    assert done.stale(*SUMMARIES, *figures) == {"exp14": 1, "exp14_summary": 1, "exp14_figures": 1}
+    assert done.stale(*SUMMARIES, *figures) == {"exp14_measure": 1, "exp14_summary": 1, "exp14_figures": 1}
     # A name less in the summary is one job less, not a rerun of the others.
     done.config = {**done.config, **SMALL, "exp1": {**SMALL["exp1"], "true_float64": False}}
     assert done.stale("results/exp1/summary.csv") == {"exp1_summary": 1}

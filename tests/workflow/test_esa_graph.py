@@ -13,7 +13,9 @@ SETTINGS = {
 def test_both_run_for_real_and_rerun_by_their_own_settings(fresh):
     fresh.config = {**fresh.config, "esa": SETTINGS}
     names = [
-        f"esa_{name}{end}" for name in ("super_weights", "compare_sensitivity") for end in ("", "_figures", "_summary")
+        f"esa_{name}{end}"
+        for name in ("super_weights", "compare_sensitivity")
+        for end in ("_measure", "_figures", "_summary")
     ]
     assert fresh.stale(*SUPER, *COMPARE) == {**dict.fromkeys(names, 1), "manifest": 1}
     fresh.run(*SUPER, *COMPARE)

@@ -18,7 +18,15 @@ def test_each_part_follows_the_one_it_needs(fresh):
         "recorder": {"names": ["capital", "dream"], "tokens": 6, "taps": "stages"},
         "exp4": {"block": 64},
     }
-    jobs = {**PAIR, "exp4": 1, "exp4_embeddings": 2, "exp4_angles": 2, "record": 2, "unembedding": 2, "manifest": 1}
+    jobs = {
+        **PAIR,
+        "exp4_measure": 1,
+        "exp4_embeddings": 2,
+        "exp4_angles_measure": 2,
+        "record": 2,
+        "unembedding": 2,
+        "manifest": 1,
+    }
     assert fresh.stale(*TARGETS) == jobs
     fresh.run(*TARGETS)
     assert fresh.stale(*TARGETS) == {}
@@ -29,5 +37,11 @@ def test_each_part_follows_the_one_it_needs(fresh):
     assert row["questions_differing_in_bits"] == "2"
     # What only parts 3 and 7 look at reruns them and what joins the parts, and no recording or comparison.
     fresh.config = {**fresh.config, "exp4": {"block": 64, "ulps": [1, 2], "ranks": [1, 5]}}
-    stale = {"exp4_dimensions": 1, "exp4_angles": 2, "exp4_angles_summary": 1, "exp4": 1, "exp4_summary": 1}
+    stale = {
+        "exp4_dimensions": 1,
+        "exp4_angles_measure": 2,
+        "exp4_angles_summary": 1,
+        "exp4_measure": 1,
+        "exp4_summary": 1,
+    }
     assert fresh.stale(*TARGETS) == stale

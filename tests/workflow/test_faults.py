@@ -144,7 +144,7 @@ def test_a_descendant_refuses_an_ancestor_of_another_mode(done: Project) -> None
     )
     assert result.returncode != 0
     assert "mode='batched'" in result.stderr
-    assert "--forcerun exp12" in result.stderr
+    assert "--forcerun exp12_measure" in result.stderr
 
 
 def test_two_runs_exclude_each_other_and_a_killed_one_is_made_good(fresh: Project) -> None:

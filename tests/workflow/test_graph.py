@@ -46,7 +46,7 @@ def test_no_artifact_names_the_machine_or_the_user(finished: Project) -> None:
 def test_other_angles_rerun_exp12_and_exp15_but_not_the_jacobian(done: Project) -> None:
     done.config = {**done.config, "exp12": {"angles": 9}}
     stale = done.stale("results/exp15/summary.csv")
-    assert stale == {"exp12": 1, "exp15": 1, "exp15_summary": 1}
+    assert stale == {"exp12_measure": 1, "exp15_measure": 1, "exp15_summary": 1}
 
 
 def test_a_figure_s_style_reruns_the_figure_alone(done: Project) -> None:

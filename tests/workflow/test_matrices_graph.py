@@ -10,8 +10,8 @@ TARGETS = (
 
 def test_they_run_for_real_and_know_what_is_theirs(fresh):
     fresh.config = {**fresh.config, "pdf": {"window": 32, "batch_size": 4}}
-    exp9 = {"exp9": 1, "exp9_figures": 1, "exp9_summary": 1}
-    pdf = {"pdf": 1, "pdf_figures": 1, "pdf_summary": 1}
+    exp9 = {"exp9_measure": 1, "exp9_figures": 1, "exp9_summary": 1}
+    pdf = {"pdf_measure": 1, "pdf_figures": 1, "pdf_summary": 1}
     assert fresh.stale(*TARGETS) == {"manifest": 1, "exp9_components": 1, **exp9, **pdf}
     fresh.run(*TARGETS)
     assert fresh.stale(*TARGETS) == {}

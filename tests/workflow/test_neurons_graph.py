@@ -11,7 +11,7 @@ FIGURES = tuple(f"results/delta/{name}.png" for name in DRAWN)
 TARGETS = tuple(f"results/delta/{name}/summary.csv" for name in ("percentage", "factual", "tracing")) + FIGURES
 NEURONS = {"delta_neurons": 2, "delta_ablation": 2}
 TABLES = {"delta_percentage": 1, "delta_percentage_figures": 1, "delta_factual": 1, "delta_factual_figures": 1}
-TRACES = {"delta_tracing": 2, "delta_tracing_summary": 1, "delta_tracing_figures": 1}
+TRACES = {"delta_tracing_measure": 2, "delta_tracing_summary": 1, "delta_tracing_figures": 1}
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ TARGETS = (
 
 def test_they_run_for_real_and_follow_their_own_settings(fresh):
     fresh.config = {**fresh.config, **SMALL}
-    jobs = {"exp3_states": 2, "lipschitz_report": 1, "lipschitz_reports": 1, "spectrum": 1, "manifest": 1}
+    jobs = {"exp3_states": 2, "lipschitz_report": 1, "lipschitz_reports": 1, "spectrum_measure": 1, "manifest": 1}
     for name in SMALL:
         jobs |= {name: 1, f"{name}_figures": 1, f"{name}_summary": 1}
     assert fresh.stale(*TARGETS) == jobs
@@ -42,10 +42,10 @@ def test_they_run_for_real_and_follow_their_own_settings(fresh):
         assert lines[1].startswith(head)
     # The model answers once; where to step is a question of the tables.
     fresh.config = {**fresh.config, "exp3": {**SMALL["exp3"], "vector": 2}}
-    assert fresh.stale(*TARGETS) == {"exp3": 1, "exp3_figures": 1, "exp3_summary": 1}
+    assert fresh.stale(*TARGETS) == {"exp3_measure": 1, "exp3_figures": 1, "exp3_summary": 1}
     # The report does not depend on the studies' steps.
     fresh.config = {**fresh.config, "exp3": SMALL["exp3"], "lipschitz": {**SMALL["lipschitz"], "archive_powers": [-3]}}
-    assert fresh.stale(*TARGETS) == {"lipschitz": 1, "lipschitz_figures": 1, "lipschitz_summary": 1}
+    assert fresh.stale(*TARGETS) == {"lipschitz_measure": 1, "lipschitz_figures": 1, "lipschitz_summary": 1}
     # A study does not depend on the other's steps.
     fresh.config = {**fresh.config, "lipschitz": {**SMALL["lipschitz"], "gpt_oss_powers": [-3]}}
     assert fresh.stale(*TARGETS) == {}

@@ -24,7 +24,10 @@ def test_boundaries_in_shards_are_those_of_one_job(done: Project) -> None:
     before = digests(done, ANGLES, VECTORS)
     for folder in (ANGLES, VECTORS):
         forget(done.folder / folder)
-    done.config["shards"] = {"exp12": 3, "exp13": 2}  # 8 angles and 6 rays: neither divides evenly everywhere
+    done.config["shards"] = {
+        "exp12_measure": 3,
+        "exp13_measure": 2,
+    }  # 8 angles and 6 rays: neither divides evenly everywhere
     targets = [f"{ANGLES}/boundary.h5", f"{VECTORS}/boundary.h5"]
     jobs = done.stale(*targets)
     assert jobs == {"boundary_shard": 5, "boundary_gather": 2}

@@ -8,7 +8,7 @@ TARGETS = (
 )
 PARTS = {"exp8_angles": 1, "exp8_path": 1, "exp8_kernels": 2, "exp8_kernel_comparison": 1, "exp8_values": 1}
 TABLES = {"exp8_figures": 1, "exp8_statistics": 1, "exp8_summary": 1}
-CHAINS = {"exp10_chain": 2, "exp10_tensors": 1, "exp10_tensors_figures": 1, "exp10_tensors_summary": 1}
+CHAINS = {"exp10_chain": 2, "exp10_tensors_measure": 1, "exp10_tensors_figures": 1, "exp10_tensors_summary": 1}
 
 
 def settings(fresh, **changes):
@@ -28,12 +28,12 @@ def test_parts_share_recordings_and_run_for_real(fresh):
     fresh.config["pairs"]["other"] = ["native", "eager"]
     fresh.config["select"]["pairs"] = ["precision"]
     one_pair = fresh.stale("results/exp8/summary.csv", "results/exp8/tiny/precision/overview.png")
-    assert one_pair == {"manifest": 1, "record": 2, "unembedding": 1, "exp8": 1, **PARTS, **TABLES}
+    assert one_pair == {"manifest": 1, "record": 2, "unembedding": 1, "exp8_measure": 1, **PARTS, **TABLES}
     # Pairs that differ in nothing that a plain product sees have no chain of their own.
     fresh.config["select"]["pairs"] = ["precision", "repeat", "other"]
     assert fresh.stale("results/exp10/tensors/summary.csv", TARGETS[3]) == CHAINS
     assert fresh.stale("results/exp10/summary.csv") == {
-        "manifest": 1, "exp9_components": 1, "exp9": 1, "exp10": 1, "exp10_summary": 1,
+        "manifest": 1, "exp9_components": 1, "exp9_measure": 1, "exp10_measure": 1, "exp10_summary": 1,
     }  # fmt: skip
 
     fresh.config["select"]["pairs"] = ["precision"]

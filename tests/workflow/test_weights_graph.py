@@ -14,7 +14,7 @@ SETTINGS = {
 def test_scores_rankings_and_campaign_run_for_real(fresh):
     fresh.config = {**fresh.config, "critical_weights": SETTINGS}
     jobs = {
-        "manifest": 1, "critical_rankings": 1, "critical_weights": 1, "critical_stability": 1, "critical_overlap": 1,
+        "manifest": 1, "critical_rankings": 1, "critical_weights_measure": 1, "critical_stability": 1, "critical_overlap": 1,
         "critical_weights_figures": 1, "critical_weights_summary": 1,
     }  # fmt: skip
     assert fresh.stale(*TARGETS) == jobs
@@ -25,7 +25,7 @@ def test_scores_rankings_and_campaign_run_for_real(fresh):
     assert lines[1].startswith("tiny,taylor_abs,top,10,1.0,10,")
 
     fresh.config = {**fresh.config, "critical_weights": {**SETTINGS, "operation": "sign"}}
-    campaign = {"critical_weights": 1, "critical_weights_figures": 1, "critical_weights_summary": 1}
+    campaign = {"critical_weights_measure": 1, "critical_weights_figures": 1, "critical_weights_summary": 1}
     assert fresh.stale(*TARGETS) == campaign
     fresh.config = {**fresh.config, "critical_weights": {**SETTINGS, "stability_seeds": [0, 2]}}
     assert fresh.stale(*TARGETS) == {"critical_stability": 1, "critical_weights_figures": 1}

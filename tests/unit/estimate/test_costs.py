@@ -53,7 +53,7 @@ def seconds(rule, graph, model=LLAMA, **wildcards):
 
 
 def test_there_are_rules_to_be_checked():
-    assert {"exp12", "record", "spectrum", "embedded_model"} <= set(RULES)
+    assert {"exp12_measure", "record", "spectrum_measure", "embedded_model"} <= set(RULES)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -93,15 +93,15 @@ def test_generic_entries_say_so(graph):
 @pytest.mark.parametrize(
     ("rule", "small", "large"),
     [
-        ("exp12", {"exp12": {"angles": 10}}, {"exp12": {"angles": 100000}}),
-        ("exp13", {"exp13": {"vectors": 2}}, {"exp13": {"vectors": 128}}),
-        ("exp7", {"exp7": {"points": 11}}, {"exp7": {"points": 401}}),
-        ("exp2", {"exp2": {"names": ["capital"]}}, {"exp2": {"names": "all"}}),
+        ("exp12_measure", {"exp12": {"angles": 10}}, {"exp12": {"angles": 100000}}),
+        ("exp13_measure", {"exp13": {"vectors": 2}}, {"exp13": {"vectors": 128}}),
+        ("exp7_measure", {"exp7": {"points": 11}}, {"exp7": {"points": 401}}),
+        ("exp2_measure", {"exp2": {"names": ["capital"]}}, {"exp2": {"names": "all"}}),
         ("record", {"recorder": {"tokens": 4}}, {"recorder": {"tokens": 400}}),
-        ("critical_weights", {"critical_weights": {"controls": 1}}, {"critical_weights": {"controls": 99}}),
-        ("esa_super_weights", {"esa": {"scores": {"probes": 2}}}, {"esa": {"scores": {"probes": 64}}}),
+        ("critical_weights_measure", {"critical_weights": {"controls": 1}}, {"critical_weights": {"controls": 99}}),
+        ("esa_super_weights_measure", {"esa": {"scores": {"probes": 2}}}, {"esa": {"scores": {"probes": 64}}}),
         ("delta_ablation", {"delta": {"percentage": {"controls": 1}}}, {"delta": {"percentage": {"controls": 99}}}),
-        ("regimes", {"regimes": {"decades": 14}}, {"regimes": {"decades": 240}}),
+        ("regimes_measure", {"regimes": {"decades": 14}}, {"regimes": {"decades": 240}}),
     ],
 )
 def test_more_asked_costs_more(rule, small, large):
@@ -110,7 +110,17 @@ def test_more_asked_costs_more(rule, small, large):
     assert seconds(rule, settings(**large)) > seconds(rule, settings(**small))
 
 
-@pytest.mark.parametrize("rule", ["spectrum", "exp12", "exp5", "record", "critical_weights", "delta_jacobian"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "spectrum_measure",
+        "exp12_measure",
+        "exp5_measure",
+        "record",
+        "critical_weights_measure",
+        "delta_jacobian_measure",
+    ],
+)
 def test_a_larger_model_costs_more(rule, graph):
     wide = replace(LLAMA, width=1024, inner=2560, block=11_000_000, layers=16)
     small, large = (work.price(told(rule, graph, m), m, RATES) for m in (LLAMA, wide))
@@ -120,16 +130,16 @@ def test_a_larger_model_costs_more(rule, graph):
 
 
 def test_bisection_takes_more_than_the_exact_search():
-    assert seconds("exp12", settings(exp12={"method": "bisection"})) > seconds("exp12", settings())
+    assert seconds("exp12_measure", settings(exp12={"method": "bisection"})) > seconds("exp12_measure", settings())
 
 
 def test_shards_share_the_work(graph):
-    whole, half = told("exp12", graph), told("boundary_shard", graph)
+    whole, half = told("exp12_measure", graph), told("boundary_shard", graph)
     assert half.evaluated == whole.evaluated / 2
 
 
 def test_the_reference_mode_runs_a_sequence_for_each_input():
-    found = told("exp12", settings(probe={"mode": "reference"}))
+    found = told("exp12_measure", settings(probe={"mode": "reference"}))
     assert found.forwards >= found.evaluated
     assert all(each.rows == 1 for each in found.passes)
 

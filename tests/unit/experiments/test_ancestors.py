@@ -69,14 +69,14 @@ def test_directions_are_the_stored_ones(results: Path, chain: Any, tmp_path: Pat
 
 
 def test_other_mode(results: Path, chain: Any, tmp_path: Path) -> None:
-    said = r"exp12\.h5 was made with mode='batched', this job has mode='reference'; .*--forcerun exp12"
+    said = r"exp12\.h5 was made with mode='batched', this job has mode='reference'; .*--forcerun exp12_measure"
     with pytest.raises(ArtifactError, match=said):
         chain.distances(tmp_path, results / "exp12.h5", results / "spectrum.h5", "angles", probe={"mode": "reference"})
 
 
 def test_other_dtype(results: Path, chain: Any, open_tiny: Callable[..., Any], tmp_path: Path) -> None:
     narrow = open_tiny("llama", "bfloat16")
-    said = r"exp13\.h5 was made with dtype='float32', this job has dtype='bfloat16'; .*--forcerun exp13"
+    said = r"exp13\.h5 was made with dtype='float32', this job has dtype='bfloat16'; .*--forcerun exp13_measure"
     with pytest.raises(ArtifactError, match=said):
         chain.distances(tmp_path, results / "exp13.h5", results / "spectrum.h5", "vectors", current=narrow)
     with pytest.raises(ArtifactError, match=r"spectrum\.h5 .*dtype.*float32.*bfloat16"):
@@ -89,7 +89,7 @@ def test_other_platform(results: Path, chain: Any, tmp_path: Path, key: str, the
     elsewhere = {**origin, "applied": {**origin["applied"], key: there}}
     for name, wanted in (("exp12", "boundary"), ("spectrum", "spectrum")):
         bad = edited(results / f"{name}.h5", tmp_path / f"{name}.h5", provenance={"platform": elsewhere})
-        said = rf"{name}\.h5 was made on another platform: .*{key} {there!r} there, {here!r} here.*--forcerun {name}"
+        said = rf"{name}\.h5 was made on another platform: .*{key} {there!r} there, {here!r} here.*--forcerun {name}_measure"
         paths = {"boundary": results / "exp12.h5", "spectrum": results / "spectrum.h5", wanted: bad}
         with pytest.raises(ArtifactError, match=said):
             chain.distances(tmp_path / "out", paths["boundary"], paths["spectrum"], "angles")

@@ -38,8 +38,8 @@ ASSUMED = Rates(
     scan_step=3e-5, scan_backward=1.5e-4, flops=3e13, svd=1e12, bandwidth=2.5e12,
 )  # fmt: skip
 RULES = {
-    "spectrum": {}, "exp12": {"arithmetic": "float64"}, "exp13": {"arithmetic": "float64"},
-    "exp7": {"arithmetic": "float64", "tie": "geometric"}, "record": {"platform": "native"}, "critical_weights": {},
+    "spectrum_measure": {}, "exp12_measure": {"arithmetic": "float64"}, "exp13_measure": {"arithmetic": "float64"},
+    "exp7_measure": {"arithmetic": "float64", "tie": "geometric"}, "record": {"platform": "native"}, "critical_weights_measure": {},
 }  # fmt: skip
 
 

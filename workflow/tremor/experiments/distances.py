@@ -60,9 +60,9 @@ def measure(
     base = base_point(session.loaded, prompt["text"], bos=prompt["bos"])
     source = read_hdf5(boundary)
     rule = ANCESTOR[variant]
-    require_ancestor(source, boundary, session, base, rule=rule, mode=probe["mode"], dtype=base.fmt)
+    require_ancestor(source, boundary, session, base, rule=f"{rule}_measure", mode=probe["mode"], dtype=base.fmt)
     smooth = read_hdf5(spectrum)
-    require_ancestor(smooth, spectrum, session, base, rule="spectrum")
+    require_ancestor(smooth, spectrum, session, base, rule="spectrum_measure")
     response = Response(
         session.loaded,
         base,

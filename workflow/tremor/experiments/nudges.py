@@ -28,7 +28,7 @@ def open_base(session: Session, prompt: Mapping[str, Any], spectrum: Path) -> tu
     """
     base = base_point(session.loaded, prompt["text"], bos=prompt["bos"])
     artifact = read_hdf5(spectrum)
-    require_ancestor(artifact, spectrum, session, base, rule="spectrum")
+    require_ancestor(artifact, spectrum, session, base, rule="spectrum_measure")
     return base, artifact
 
 
