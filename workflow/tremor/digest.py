@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,57 @@ class _Summary:
     tree: str
     imports: tuple[str, ...]
 
+    @cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """The imports and their packages, without what cannot change a number."""
+        names = (part for name in self.imports for part in _with_parents(name) if not _is_plumbing(part))
+        return tuple(dict.fromkeys(names))
+
+
+class Sources:
+    """The package's files as they are when first looked at: each is read once, however many rules ask.
+
+    Args:
+        cache: file that keeps digests of unchanged files between runs; a damaged one is replaced.
+        root: folder of the package; by default the one this module lies in.
+    """
+
+    def __init__(self, *, cache: Path | None = None, root: Path | None = None) -> None:
+        self._root = Path(__file__).resolve().parent if root is None else root
+        self._cache = cache
+        self._stored = _read_cache(cache)
+        self._used: dict[str, _Summary] = {}
+        self._seen: dict[str, _Summary | None] = {}
+
+    def digest(self, *modules: str) -> str:
+        """sha256 over the code of modules and of all they import from Tremor; see `code_digest`."""
+        trees = [(name, summary.tree) for name, summary in self._closure(modules)]
+        if _write_cache(self._cache, self._stored, self._used):
+            self._stored = {**self._stored, **self._used}
+        return hashlib.sha256(json.dumps(trees).encode()).hexdigest()
+
+    def closure(self, *modules: str) -> tuple[str, ...]:
+        """Full names of the modules a digest covers, sorted."""
+        return tuple(name for name, _ in self._closure(modules))
+
+    def _closure(self, modules: Iterable[str]) -> list[tuple[str, _Summary]]:
+        pending = [found for name in modules for found in _named(name, self._root)]
+        found: dict[str, _Summary] = {}
+        while pending:
+            name = pending.pop()
+            summary = None if name in found else self._summary(name)
+            if summary is None:
+                continue
+            found[name] = summary
+            pending += summary.wanted
+        return sorted(found.items())
+
+    def _summary(self, name: str) -> _Summary | None:
+        if name not in self._seen:
+            path = _path_of(name, self._root)
+            self._seen[name] = None if path is None else _summary(name, path, self._stored, self._used)
+        return self._seen[name]
+
 
 def code_digest(*modules: str, cache: Path | None = None, root: Path | None = None) -> str:
     """sha256 over the code of modules and of all they import from Tremor.
@@ -53,8 +105,8 @@ def code_digest(*modules: str, cache: Path | None = None, root: Path | None = No
 
     Args:
         modules: names relative to the package, such as "probe.boundary".
-        cache: file that keeps digests of unchanged files between runs; a damaged one is replaced.
-        root: folder of the package; by default the one this module lies in.
+        cache: as of `Sources`.
+        root: as of `Sources`.
 
     Returns:
         64 hexadecimal digits.
@@ -62,37 +114,12 @@ def code_digest(*modules: str, cache: Path | None = None, root: Path | None = No
     Raises:
         ConfigError: no such module, or one that is not valid Python.
     """
-    root = Path(__file__).resolve().parent if root is None else root
-    pending = [found for name in modules for found in _named(name, root)]
-    stored = _read_cache(cache)
-    used: dict[str, _Summary] = {}
-    trees: dict[str, str] = {}
-    while pending:
-        name = pending.pop()
-        path = _path_of(name, root)
-        if name in trees or path is None:
-            continue
-        summary = _summary(name, path, stored, used)
-        trees[name] = summary.tree
-        for imported in summary.imports:
-            pending += [part for part in _with_parents(imported) if not _is_plumbing(part)]
-    _write_cache(cache, stored, used)
-    return hashlib.sha256(json.dumps(sorted(trees.items())).encode()).hexdigest()
+    return Sources(cache=cache, root=root).digest(*modules)
 
 
 def closure(*modules: str, root: Path | None = None) -> tuple[str, ...]:
     """Full names of the modules a digest covers, sorted; for tests and for `tremor doctor`."""
-    root = Path(__file__).resolve().parent if root is None else root
-    pending = [found for name in modules for found in _named(name, root)]
-    seen: set[str] = set()
-    while pending:
-        name = pending.pop()
-        path = _path_of(name, root)
-        if name not in seen and path is not None:
-            seen.add(name)
-            for imported in _summary(name, path, {}, {}).imports:
-                pending += [part for part in _with_parents(imported) if not _is_plumbing(part)]
-    return tuple(sorted(seen))
+    return Sources(root=root).closure(*modules)
 
 
 def _is_plumbing(name: str) -> bool:
@@ -254,15 +281,17 @@ def _read_cache(cache: Path | None) -> dict[str, _Summary]:
         return {}
 
 
-def _write_cache(cache: Path | None, stored: dict[str, _Summary], used: dict[str, _Summary]) -> None:
+def _write_cache(cache: Path | None, stored: dict[str, _Summary], used: dict[str, _Summary]) -> bool:
+    """Keep the digests, where there are new ones; whether there were."""
     if cache is None or used.keys() <= stored.keys():
-        return
+        return False
     files = {key: [summary.tree, summary.imports] for key, summary in sorted({**_alive(stored), **used}.items())}
     with suppress(OSError):
         try:
             write_bytes(cache, json.dumps({"format": _own_digest(), "files": files}).encode())
         except ArtifactError as error:
             _log.debug("the cache of code digests is not kept: %s", error)
+    return True
 
 
 def _alive(stored: dict[str, _Summary]) -> dict[str, _Summary]:

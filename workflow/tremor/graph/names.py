@@ -8,7 +8,7 @@ from typing import Any
 
 from tremor import config as configuration
 from tremor.config import Config
-from tremor.digest import code_digest
+from tremor.digest import Sources
 from tremor.models import catalogue
 from tremor.models import manifest as manifests
 from tremor.shards import NOTHING, Layout
@@ -48,7 +48,7 @@ class Names:
         self.config: Config = configuration.load(raw)
         self.plain: dict[str, Any] = self.config.model_dump(mode="json")
         self.home = home
-        self._cache = cache
+        self._sources = Sources(cache=cache)
 
     def block(self, name: str, *keys: str) -> dict[str, Any]:
         """The config keys that a rule uses, as its params: reruns follow these and no others."""
@@ -56,7 +56,7 @@ class Names:
 
     def code(self, *modules: str) -> str:
         """Digest of the library modules a rule runs, and of all they import."""
-        return code_digest(*modules, cache=self._cache)
+        return self._sources.digest(*modules)
 
     @property
     def shards(self) -> Layout:

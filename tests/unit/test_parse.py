@@ -1,0 +1,31 @@
+"""What every Snakemake process pays before its first job: the library that the rule files import."""
+
+import subprocess
+import sys
+
+from tremor import config as configuration
+from tremor import digest
+from tremor.graph import Graph
+
+
+def test_the_graph_waits_for_no_array_library():
+    code = (
+        "import sys\n"
+        "import tremor.graph\n"
+        "print(*{'numpy', 'torch', 'pandas', 'transformers', 'matplotlib', 'h5py'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_a_module_is_read_once_for_all_rules(monkeypatch, pytestconfig):
+    """158 rules ask for digests of the same files; reading anew for each took more than all of Snakemake's parsing."""
+    read: list[str] = []
+    summary = digest._summary
+    monkeypatch.setattr(digest, "_summary", lambda name, *rest: (read.append(name), summary(name, *rest))[1])
+    graph = Graph(configuration.Config().model_dump(mode="json"), home=pytestconfig.rootpath)
+    first = graph.code("experiments.boundary")
+    assert graph.code("experiments.boundary") == first == digest.code_digest("experiments.boundary")
+    graph.code("experiments.boundary", "experiments.session")
+    own = read[: len(set(read))]
+    assert len(own) > 10
+    assert read.count(own[0]) == 2  # once for the graph, once for the function of its own
