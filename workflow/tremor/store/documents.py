@@ -4,12 +4,11 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
-
-import numpy as np
 
 from tremor.errors import ArtifactError
 from tremor.store.atomic import write_bytes
@@ -36,13 +35,15 @@ def json_safe(value: Any) -> Any:
         return str(value) if isinstance(value, str) else value
     if isinstance(value, Enum):
         return json_safe(value.value)
-    if isinstance(value, np.generic):
+    # Rules read manifests at parse time and must not wait for numpy; without it there are no values of its types.
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
         return json_safe(value.item())
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, int):
         return int(value)
-    if isinstance(value, np.ndarray):
+    if numpy is not None and isinstance(value, numpy.ndarray):
         return json_safe(value.tolist())
     if isinstance(value, PurePath):
         return value.as_posix()
@@ -60,7 +61,8 @@ def json_safe(value: Any) -> Any:
 def _key(key: object) -> str:
     if isinstance(key, str):
         return str(key)
-    if isinstance(key, (int, float, np.number)):
+    numpy = sys.modules.get("numpy")
+    if isinstance(key, (int, float)) or (numpy is not None and isinstance(key, numpy.number)):
         return str(json_safe(key))
     raise TypeError(f"a {type(key).__name__} cannot be a key in JSON")
 
