@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tremor.errors import ArtifactError, ConfigError, NumericsError
-from tremor.experiments import plane_results, planes, randomness, spectrum, summaries, ties
+from tremor.experiments import columns, plane_results, planes, randomness, spectrum, summaries, ties
 from tremor.replay import content
 from tremor.shards import Shard, names
 from tremor.store import shards
@@ -126,7 +126,7 @@ def test_summary_of_flips_has_the_documented_columns(done: Path, tmp_path: Path)
     names = {"model": "tiny", "prompt": "capital", "tie": "geometric", "arithmetic": "float64"}
     summaries.gather("exp6", [done / "statistics.json"], [names], output=tmp_path / "summary.csv", provenance=ORIGIN)
     table = read_csv(tmp_path / "summary.csv")
-    assert list(table.columns) == [*names, *(name.replace(".", "_") for name in summaries.FLIPS)]
+    assert list(table.columns) == [*names, *(name.replace(".", "_") for name in columns.FLIPS)]
 
 
 def test_maps_know_where_they_are(done: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tremor.errors import ArtifactError
-from tremor.experiments.summaries import COLUMNS
+from tremor.experiments.columns import COLUMNS
 from tremor.store.hdf5 import Bf16, Hdf5Reader
 from tremor.store.provenance import collect
 from tremor.store.tables import write_csv
