@@ -37,7 +37,7 @@ import json, sys
 from pathlib import Path
 from tremor.experiments.session import open_session
 from tremor.models import manifest as manifests
-from tremor.platform import peak_memory_bytes
+from tremor.memory import peak_memory_bytes
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
 found = manifests.build("tiny", {"source": "path"}, folder)
 path.write_text(json.dumps(found))

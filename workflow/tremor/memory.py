@@ -1,11 +1,13 @@
-"""Memory that runs out: what counts as such, smaller batches, and a job that starts again with them.
+"""Memory: the most that was taken, what counts as a shortage, and a job that starts again with smaller batches.
 
 The shape of a batch is part of its rounding, so the batches of one job are never mixed: where memory runs out in the
 middle, the whole job starts again with half the rows. This module knows neither torch nor Snakemake.
 """
 
 import gc
+import importlib
 import logging
+import resource
 import sys
 from collections.abc import Callable
 
@@ -114,3 +116,19 @@ def restarting(job: Callable[[], object]) -> None:
             rows,
             limit,
         )
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def peak_device_memory_bytes() -> int:
+    """Largest CUDA memory of this process so far over all devices, in bytes; 0 where CUDA is not in use."""
+    if "torch" not in sys.modules:
+        return 0
+    torch = importlib.import_module("torch")
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return 0
+    return sum(int(torch.cuda.max_memory_allocated(index)) for index in range(torch.cuda.device_count()))

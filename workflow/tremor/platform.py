@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import os
 import re
-import resource
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -385,19 +384,3 @@ def _remake(rule: str | None) -> str:
     return (
         f"make it again here: run snakemake with `--forcerun {rule}`" if rule else "make it again here with snakemake"
     )
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
-
-
-def peak_device_memory_bytes() -> int:
-    """Largest CUDA memory of this process so far over all devices, in bytes; 0 where CUDA is not in use."""
-    if "torch" not in sys.modules:
-        return 0
-    torch = importlib.import_module("torch")
-    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return 0
-    return sum(int(torch.cuda.max_memory_allocated(index)) for index in range(torch.cuda.device_count()))

@@ -14,7 +14,7 @@ from typing import Any
 
 from tremor import __version__
 from tremor.errors import ArtifactError
-from tremor.platform import peak_device_memory_bytes, peak_memory_bytes
+from tremor.memory import peak_device_memory_bytes, peak_memory_bytes
 from tremor.store.documents import json_safe, read_json
 
 SCHEMA_VERSION = 1
