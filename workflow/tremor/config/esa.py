@@ -4,11 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from tremor.config.base import Block, Choices, Integer, NaturalNumber, PositiveInteger, PositiveReal, Real, Seed
-from tremor.config.esa_ablation import Pruning, SelectivePruning, Sensitivity, TargetedPerturbation
+from tremor.config.base import Block, Choices, Integer, PositiveInteger, PositiveReal, Real, Seed
+from tremor.config.esa_ablation import Layers, Pruning, SelectivePruning, Sensitivity, TargetedPerturbation
 from tremor.config.esa_faults import Adversarial, BitLevel, Robustness
 from tremor.config.esa_methods import COMPONENTS, METHODS, Finder, Method
 from tremor.config.esa_models import Attribution, Evaluate, Integrated, Train
+
+SCORED_COMPONENTS = "Components that are scored, see docs/esa.md; null: all matrices of the model."
+SCORED_LAYERS = "Blocks that are scored, from 0; null: all (and what lies outside them)."
 
 
 class EsaTexts(Block):
@@ -44,12 +47,8 @@ class SuperWeights(Block):
         default=(*METHODS, "activation_spike", "spikes", "random"),
         description="Scores, and the procedure spikes, which finds super weights by forward passes alone.",
     )
-    components: Choices[str] | None = Field(
-        default=COMPONENTS, description="Components that are scored, see docs/esa.md; null: all matrices of the model."
-    )
-    layers: Choices[NaturalNumber] | None = Field(
-        default=None, description="Blocks that are scored, from 0; null: all (and what lies outside them)."
-    )
+    components: Choices[str] | None = Field(default=COMPONENTS, description=SCORED_COMPONENTS)
+    layers: Layers = Field(default=None, description=SCORED_LAYERS)
     top_k: PositiveInteger = Field(default=10, description="Weights that a method names.")
     controls: Integer = Field(
         default=20,
@@ -75,12 +74,8 @@ class CompareSensitivity(Block):
     """Run time of the methods, and how much their rankings agree."""
 
     methods: Choices[Method] = Field(default=(*METHODS, "random"), description="Scores that are compared.")
-    components: Choices[str] | None = Field(
-        default=COMPONENTS, description="Components that are scored, see docs/esa.md; null: all matrices of the model."
-    )
-    layers: Choices[NaturalNumber] | None = Field(
-        default=None, description="Blocks that are scored, from 0; null: all (and what lies outside them)."
-    )
+    components: Choices[str] | None = Field(default=COMPONENTS, description=SCORED_COMPONENTS)
+    layers: Layers = Field(default=None, description=SCORED_LAYERS)
     top_k: PositiveInteger = Field(default=100, description="Size of the sets that are compared.")
     persistence: Real = Field(
         default=0.98,
