@@ -8,7 +8,8 @@ def run(inputs, params, outputs):
     opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import boundary  # imports torch, for which the session has set the platform
 
-    boundary.measure_angles(
+    boundary.measure(
+        "exp12",
         opened,
         params.prompt,
         arithmetic=params.wildcards.arithmetic,

@@ -8,7 +8,8 @@ def run(inputs, params, outputs):
     opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import boundary  # imports torch, for which the session has set the platform
 
-    boundary.measure_vectors(
+    boundary.measure(
+        "exp13",
         opened,
         params.prompt,
         arithmetic=params.wildcards.arithmetic,

@@ -113,7 +113,8 @@ def test_a_size_that_was_asked_for_is_an_error_that_names_the_key(loaded_model: 
 
 def _measure(session: Session, folder: Path, source: Path, batch_size: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    boundary.measure_vectors(
+    boundary.measure(
+        "exp13",
         session,
         PROMPT,
         arithmetic="float64",

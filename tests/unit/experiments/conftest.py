@@ -59,8 +59,8 @@ class Chain:
     ) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         name = {"angles": "exp12", "vectors": "exp13"}[variant]
-        measure = {"angles": boundary.measure_angles, "vectors": boundary.measure_vectors}[variant]
-        measure(
+        boundary.measure(
+            name,
             self.session,
             prompt,
             arithmetic=arithmetic,

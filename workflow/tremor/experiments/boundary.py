@@ -201,7 +201,12 @@ def vectors_part(
     return _part(session, base, rays, arithmetic, probe, settings, shard, key="shards.exp13", common=common, facts={})
 
 
-def measure_angles(
+FIND = {"exp12": angles_part, "exp13": vectors_part}
+WRITE = {"exp12": write_angles, "exp13": write_vectors}
+
+
+def measure(
+    experiment: str,
     session: Session,
     prompt: Mapping[str, Any],
     *,
@@ -214,42 +219,24 @@ def measure_angles(
     statistics: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """exp12 in one job.
+    """An experiment in one job.
 
     Args:
+        experiment: ``exp12`` (angles in a plane) or ``exp13`` (singular vectors and random directions).
         session: The loaded model.
         prompt: ``text`` and ``bos``.
         arithmetic: How the nudge is added.
         probe: Config block ``probe``.
-        settings: Config block ``exp12``.
+        settings: Config block of the experiment.
         spectrum: The spectrum artifact of this model, prompt and dtype.
         data: HDF5 file to write.
         table: CSV file to write.
         statistics: JSON file to write.
         provenance: Config, code and input digests.
     """
-    whole = angles_part(session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum)
-    origin = with_cost(session.provenance(**provenance), whole)
-    write_angles(whole, data=data, table=table, statistics=statistics, provenance=origin)
-
-
-def measure_vectors(
-    session: Session,
-    prompt: Mapping[str, Any],
-    *,
-    arithmetic: Arithmetic,
-    probe: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    spectrum: Path,
-    data: Path,
-    table: Path,
-    statistics: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """exp13 in one job; args are those of :func:`measure_angles`, with the config block ``exp13``."""
-    whole = vectors_part(session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum)
-    origin = with_cost(session.provenance(seeds=_seeds("exp13", settings), **provenance), whole)
-    write_vectors(whole, data=data, table=table, statistics=statistics, provenance=origin)
+    found = FIND[experiment](session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum)
+    origin = with_cost(session.provenance(seeds=_seeds(experiment, settings), **provenance), found)
+    WRITE[experiment](found, data=data, table=table, statistics=statistics, provenance=origin)
 
 
 def _seeds(experiment: str, settings: Mapping[str, Any]) -> dict[str, int] | None:
@@ -269,10 +256,11 @@ def measure_shard(
     data: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """One shard of an experiment (``exp12`` or ``exp13``), for :func:`tremor.store.shards.gather`.
+    """One shard of an experiment, for :func:`tremor.store.shards.gather`.
 
-    ``data`` is its file; the other args are those of :func:`angles_part` and :func:`measure_angles`.
+    ``shard`` says which rays, ``data`` is its file; the other args are those of :func:`measure`.
     """
-    find = {"exp12": angles_part, "exp13": vectors_part}[experiment]
-    found = find(session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum, shard=shard)
+    found = FIND[experiment](
+        session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum, shard=shard
+    )
     write_part(data, found, provenance=session.provenance(seeds=_seeds(experiment, settings), **provenance))
