@@ -133,6 +133,9 @@ def _limits(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+MOST_LABELS = 20
+
+
 @style.styled
 def decades(
     counts: npt.NDArray[np.int64], names: Sequence[str], ulps: npt.NDArray[np.int64], *, title: str | None = None
@@ -165,7 +168,8 @@ def _bars(axes: Axes, counts: npt.NDArray[np.int64], names: Sequence[str]) -> No
     style.log_axis(axes.yaxis, (0.5, max(10.0, 2.0 * float(counts.max(initial=1)))))
     colours = [style.GREY if number == 0 else style.BLUE for number in range(len(counts))]
     axes.bar(np.arange(len(counts)), np.maximum(counts, 0.5) - 0.5, bottom=0.5, color=colours, gid="bars")
-    axes.set_xticks(np.arange(len(counts)), names, rotation=90)
+    shown = slice(None, None, -(-len(counts) // MOST_LABELS))  # more would run into each other at this width
+    axes.set_xticks(np.arange(len(counts))[shown], names[shown], rotation=90)
 
 
 def _decade(name: str) -> str:
