@@ -43,11 +43,12 @@ def _errno_of(error: BaseException) -> int | None:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, *, remedy: str | None = None) -> Iterator[None]:
     """Turn a failing disk into one clear error.
 
     Args:
         path: the artifact being written; named in the message.
+        remedy: what to do, instead of what is usual for the cause.
 
     Raises:
         ArtifactError: for a full or read-only disk, missing rights, a used-up quota. Other errors pass
@@ -63,8 +64,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = _errno_of(error) if known else None
         if number is None or not _concerns(error, path):
             raise
-        cause, remedy = _CAUSES[number]
-        raise ArtifactError(f"cannot write {path}: {cause}; {remedy}") from error
+        cause, usual = _CAUSES[number]
+        raise ArtifactError(f"cannot write {path}: {cause}; {remedy or usual}") from error
 
 
 def _concerns(error: BaseException, path: Path) -> bool:
@@ -101,12 +102,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            _sweep(path)
-            fresh = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}")
-            # 0o666 and the umask, as open() does: mkstemp's 0o600 would hide results from the user's group.
-            descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-            temporary = fresh
-            _lock(descriptor)
+            own = re.escape(f".{path.stem}.") + r"[0-9a-f]{12}\.tmp" + re.escape(path.suffix)
+            sweep(path.parent, re.compile(own))
+            temporary, descriptor = locked_file(path.parent, f".{path.stem}.", f".tmp{path.suffix}")
             yield temporary
             _synchronise(temporary)
             os.replace(temporary, path)
@@ -129,10 +127,32 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _sweep(path: Path) -> None:
-    """Remove temporary files for the same target whose writer is dead (killed jobs cannot clean up)."""
-    pattern = re.compile(re.escape(f".{path.stem}.") + r"[0-9a-f]{12}\.tmp" + re.escape(path.suffix))
-    for entry in path.parent.iterdir():
+def locked_file(folder: Path, before: str, after: str) -> tuple[Path, int]:
+    """Make a file and lock it for as long as its descriptor is open.
+
+    Args:
+        folder: Where.
+        before: What its name begins with; 12 random hexadecimal digits follow.
+        after: What its name ends with.
+
+    Returns:
+        The file and its descriptor.
+    """
+    while True:
+        fresh = folder / f"{before}{secrets.token_hex(6)}{after}"
+        # 0o666 and the umask, as open() does: mkstemp's 0o600 would hide results from the user's group.
+        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        _lock(descriptor)
+        # Another job may have swept it away before it was locked.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(fresh), os.fstat(descriptor)):
+                return fresh, descriptor
+        os.close(descriptor)
+
+
+def sweep(folder: Path, pattern: re.Pattern[str]) -> None:
+    """Remove temporary files whose writer is dead (killed jobs cannot clean up), by a pattern of their whole names."""
+    for entry in folder.iterdir():
         if not pattern.fullmatch(entry.name):
             continue
         try:

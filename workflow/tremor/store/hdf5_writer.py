@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tremor.store import scratch
 from tremor.store.arrays import (
     CHUNK_BYTES,
     Array,
@@ -211,21 +212,24 @@ class Hdf5Writer:
 
     @contextmanager
     def _write_session(self) -> Iterator[None]:
-        with replacing(self.path) as temporary:
-            # A fixed version and no times make the bytes repeatable; version 1.10 checksums its metadata.
-            with _Sink(temporary) as sink:
-                self._sink = sink
-                self._file = h5py.File(sink, "w", libver=("v110", "v110"), userblock_size=BLOCK_BYTES)
-                try:
-                    yield
-                    self._finish(self._file)
-                finally:
-                    # Never fails, since the sink keeps errors to itself; a failed close would crash at exit.
-                    self._file.close()
-                    self._file = None
-                    sink.check()
-            with open(temporary, "r+b") as file:
-                file.write(_block(temporary))
+        with replacing(self.path) as temporary, scratch.staged(temporary, artifact=self.path) as growing:
+            yield from self._grow(growing)
+
+    def _grow(self, path: Path) -> Iterator[None]:
+        # A fixed version and no times make the bytes repeatable; version 1.10 checksums its metadata.
+        with _Sink(path) as sink:
+            self._sink = sink
+            self._file = h5py.File(sink, "w", libver=("v110", "v110"), userblock_size=BLOCK_BYTES)
+            try:
+                yield
+                self._finish(self._file)
+            finally:
+                # Never fails, since the sink keeps errors to itself; a failed close would crash at exit.
+                self._file.close()
+                self._file = None
+                sink.check()
+        with open(path, "r+b") as file:
+            file.write(_block(path))
 
     def _open_file(self, name: str) -> h5py.File:
         if self._file is None:
