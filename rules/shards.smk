@@ -2,6 +2,7 @@
 
 
 rule boundary_shard:
+    """A part of the boundary of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -35,6 +36,7 @@ rule boundary_shard:
 
 
 rule boundary_gather:
+    """Boundary of one model at one prompt, gathered."""
     input:
         parts=graph.shards.parts("results/{experiment}/{model}/{prompt}/{arithmetic}/shards/{shard}.h5"),
     output:
@@ -60,6 +62,7 @@ rule boundary_gather:
 
 
 rule exp7_shard:
+    """A part of the planes through the tie of one model at one prompt."""
     input:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
@@ -94,6 +97,7 @@ rule exp7_shard:
 
 
 rule exp7_gather:
+    """Planes through the tie of one model at one prompt, gathered."""
     input:
         parts=graph.shards.parts("results/exp7/{model}/{prompt}/{tie}/{arithmetic}/shards/{shard}.h5", "exp7"),
     output:
@@ -116,7 +120,67 @@ rule exp7_gather:
         "../scripts/exp7_gather.py"
 
 
+rule exp7_zoom_shard:
+    """A part of the zoom into the planes of one model at one prompt."""
+    input:
+        manifest=graph.manifest,
+        tie=rules.exp6_tie.output.data,
+        spectrum=rules.exp6_spectrum.output.data,
+    output:
+        part=temp("results/exp7/{model}/{prompt}/{tie}/{arithmetic}/shards/zoom.{shard}.h5"),
+    log:
+        "logs/exp7/{model}/{prompt}/{tie}/{arithmetic}.zoom.{shard}.log",
+    benchmark:
+        "benchmarks/exp7/{model}/{prompt}/{tie}/{arithmetic}.zoom.{shard}.tsv"
+    wildcard_constraints:
+        model=graph.sharded("exp7_zoom"),
+        shard=graph.shards.pattern,
+    conda:
+        "../envs/run.yaml"
+    threads: graph.config.probe.threads
+    resources:
+        gpu=1,
+        mem_mb=graph.memory,
+    params:
+        directory=graph.directory,
+        attention=graph.attention,
+        dtype=graph.model_dtype,
+        prompt=graph.prompt,
+        probe=graph.block("probe", *PROBE_KEYS),
+        settings=graph.block("exp7", "planes", "zoom_method", "zoom_window", "zoom_points"),
+        code=graph.code("experiments.planes", "experiments.session"),
+    message:
+        "Zoom into the planes ({wildcards.tie}, {wildcards.shard}) of {wildcards.model} at '{wildcards.prompt}'"
+    script:
+        "../scripts/exp7_zoom_shard.py"
+
+
+rule exp7_zoom_gather:
+    """Zoom into the planes of one model at one prompt, gathered."""
+    input:
+        parts=graph.shards.parts("results/exp7/{model}/{prompt}/{tie}/{arithmetic}/shards/zoom.{shard}.h5", "exp7_zoom"),
+    output:
+        data="results/exp7/{model}/{prompt}/{tie}/{arithmetic}/zoom.h5",
+    log:
+        "logs/exp7/{model}/{prompt}/{tie}/{arithmetic}.zoom.gather.log",
+    benchmark:
+        "benchmarks/exp7/{model}/{prompt}/{tie}/{arithmetic}.zoom.gather.tsv"
+    wildcard_constraints:
+        model=graph.sharded("exp7_zoom"),
+    conda:
+        "../envs/run.yaml"
+    resources:
+        mem_mb=graph.shards.memory,
+    params:
+        code=graph.code("experiments.plane_results", "store.shards"),
+    message:
+        "Zoom into the planes ({wildcards.tie}) of {wildcards.model} at '{wildcards.prompt}', gathered"
+    script:
+        "../scripts/exp7_zoom_gather.py"
+
+
 rule exp2_shard:
+    """A part of the gains over a set of prompts: one model in one precision."""
     input:
         manifest=graph.manifest,
         prompts=graph.prompt_set("exp2"),
@@ -149,6 +213,7 @@ rule exp2_shard:
 
 
 rule exp2_gather:
+    """Gains over a set of prompts: one model in one precision, gathered."""
     input:
         parts=graph.shards.parts("results/exp2/{model}/{precision}/shards/{shard}.h5", "exp2"),
     output:
@@ -199,6 +264,7 @@ for shard, suffix in graph.recording_shards():
             **graph.placement(),
             gpu=graph.platform_gpus,
             mem_mb=graph.memory,
+            disk_mb=graph.recording_disk(shard),
         params:
             directory=graph.directory,
             attention=graph.attention,

@@ -1,4 +1,4 @@
-"""Rule esa_super_weights: the most important single weights, and what their removal costs."""
+"""Rules esa_super_weights_measure, esa_super_weights_gather: the most important weights, and what removal costs."""
 
 from tremor import job
 from tremor.experiments import session
@@ -18,6 +18,7 @@ def run(inputs, params, outputs):
         effects=outputs.effects,
         statistics=outputs.statistics,
         provenance=job.provenance(inputs, params),
+        parts=job.listed(getattr(inputs, "parts", [])),
     )
 
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from project import Project
+from tremor.config import Config
 from tremor.replay import content
 
 ANGLES, VECTORS = "results/exp12/tiny/capital/float64", "results/exp13/tiny/capital/float64"
+PLANE = "results/exp7/tiny/capital/geometric/float64"
 FILES = ("boundary.h5", "boundary.csv", "statistics.json")
 
 
@@ -24,10 +26,7 @@ def test_boundaries_in_shards_are_those_of_one_job(done: Project) -> None:
     before = digests(done, ANGLES, VECTORS)
     for folder in (ANGLES, VECTORS):
         forget(done.folder / folder)
-    done.config["shards"] = {
-        "exp12_measure": 3,
-        "exp13_measure": 2,
-    }  # 8 angles and 6 rays: neither divides evenly everywhere
+    done.config["shards"] = {"exp12": 3, "exp13": 2}  # 8 angles and 6 rays: neither divides evenly everywhere
     targets = [f"{ANGLES}/boundary.h5", f"{VECTORS}/boundary.h5"]
     jobs = done.stale(*targets)
     assert jobs == {"boundary_shard": 5, "boundary_gather": 2}
@@ -36,6 +35,35 @@ def test_boundaries_in_shards_are_those_of_one_job(done: Project) -> None:
     # The parts were temporary, and what continues the boundaries takes them for those of one job.
     assert not list(done.folder.glob("results/**/shards/*"))
     done.run("results/exp15/summary.csv", "results/exp12/summary.csv")
+
+
+def test_every_experiment_that_can_be_cut_is_and_its_rules_are_clean(fresh: Project) -> None:
+    fresh.config |= {
+        "shards": {**dict.fromkeys(Config().shards.model_dump(), 2), "recordings": 3},
+        "platforms": {"one": {"threads": 1}, "two": {"threads": 2}},
+        "pairs": {"both": ["one", "two"]},
+        "select": {"models": ["tiny"], "prompts": ["capital"], "pairs": ["both"]},
+        "recorder": {"names": ["capital", "dream", "sun"]},
+    }
+    cut = ("exp12", "exp13", "exp2", "exp7", "critical_weights", "esa/super-weights", "esa/compare-sensitivity",
+           "esa/targeted-perturbation", "esa/robustness", "recordings")  # fmt: skip
+    jobs = fresh.stale(*(f"results/{name}/summary.csv" for name in cut), f"{PLANE}/zoom.h5")
+    one = {
+        "exp12_measure", "exp13_measure", "exp2_measure", "exp7_measure", "exp7_zoom", "critical_rankings",
+        "critical_weights_measure", "esa_super_weights_measure", "esa_compare_sensitivity_measure",
+        "esa_targeted_perturbation_measure", "esa_robustness_measure", "record",
+    }  # fmt: skip
+    assert not one & set(jobs)
+    shards = {name: count for name, count in jobs.items() if name.endswith("_shard") or name.startswith("record_")}
+    assert shards["critical_rankings_shard"] == shards["critical_weights_shard"] == shards["esa_robustness_shard"] == 2
+    assert {name for name in shards if name.startswith("record")} == {f"record_{n}_of_3" for n in (1, 2, 3)}
+    assert set(shards) >= {"exp7_zoom_shard", "esa_super_weights_shard", "esa_compare_sensitivity_shard"}
+    assert {name.replace("_shard", "_gather") for name in shards if "record" not in name} <= set(jobs)
+    linted = fresh.run("--lint", check=False)
+    told = linted.stdout + linted.stderr
+    assert "Congratulations" in told or "Lints for" in told, told
+    # Rules that exist only where something is cut are linted nowhere else; the others are by `make lint`.
+    assert not any(word in told for word in ("rules/shards", "_shard", "_gather", "record_")), told
 
 
 def test_questions_in_shards_are_recorded_as_by_one_job(fresh: Project) -> None:

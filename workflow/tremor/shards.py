@@ -2,7 +2,8 @@
 
 What makes a sharded result the same, bit for bit, as one made by a single job:
 
-- items (rays, rows of a map, prompts, questions) are formed for the whole and then cut, random draws included;
+- items (rays, rows of a map, prompts, questions, tensors, changes of weights) are formed for the whole and then cut,
+  random draws included;
 - an item's numbers depend on nothing but itself: batches have one fixed shape, padded, and the A/A control has shown
   that a row's bits depend neither on its place nor on its neighbours;
 - what an experiment says over all items is computed when the parts are together, by the code that a single job runs
@@ -13,9 +14,9 @@ Read at parse time by every Snakemake process, so this imports neither torch nor
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Self
 
 from tremor.errors import ConfigError
@@ -40,6 +41,23 @@ def split(total: int, count: int, *, step: int = 1) -> list[range]:
     batches = -(-total // step)
     ends = [min(total, step * (batches * k // count)) for k in range(count + 1)]
     return [range(start, stop) for start, stop in pairwise(ends)]
+
+
+def balanced(sizes: Sequence[int], count: int) -> list[range]:
+    """Cut items of unlike size into runs of nearly equal size, in order; no run is empty while there are items left.
+
+    Args:
+        sizes: Size of each item.
+        count: Runs, >= 1.
+    """
+    if count < 1:
+        raise ValueError(f"cannot cut {len(sizes)} items into {count} runs")
+    totals, ends = list(accumulate(sizes, initial=0)), [0]
+    for k in range(1, count):
+        near = min(range(len(totals)), key=lambda end: abs(totals[end] * count - totals[-1] * k))
+        # At least one item for this run, and for each that follows, as far as there are any.
+        ends.append(min(max(near, ends[-1] + 1, k), max(len(sizes) - (count - k), ends[-1])))
+    return [range(start, stop) for start, stop in pairwise([*ends, len(sizes)])]
 
 
 def names(count: int) -> list[str]:
@@ -82,6 +100,20 @@ class Shard:
             what = f"{total} items" if step == 1 else f"{batches} batches of {step}"
             raise ConfigError(f"{key} is {self.count}, but there are only {what} to share out; lower it")
         return split(total, self.count, step=step)[self.number - 1]
+
+    def share(self, sizes: Sequence[int], *, key: str) -> range:
+        """The items of this shard where they are of unlike size, such as tensors.
+
+        Args:
+            sizes: Size of each item.
+            key: Key of the config that says how many shards there are, for the message.
+
+        Raises:
+            ConfigError: there are more shards than items.
+        """
+        if self.count > max(1, len(sizes)):
+            raise ConfigError(f"{key} is {self.count}, but there are only {len(sizes)} items to share out; lower it")
+        return balanced(sizes, self.count)[self.number - 1]
 
 
 WHOLE = Shard(1, 1)

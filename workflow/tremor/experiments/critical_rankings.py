@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,16 @@ import torch
 from torch import Tensor
 
 from tremor.evaluate import texts as choosing
+from tremor.experiments import score_parts
+from tremor.experiments.critical_results import SIDES, write_rankings
 from tremor.experiments.session import Session
-from tremor.store.documents import write_json
-from tremor.store.hdf5 import write_hdf5
-from tremor.store.tables import write_csv, write_parquet
+from tremor.shards import WHOLE, Shard
+from tremor.store.shards import Part, write_part
 from tremor.weights import scores as scoring
+from tremor.weights.quality import Terms
 from tremor.weights.rank import Ranking
 from tremor.weights.scores import Options, Task, gradients
 from tremor.weights.select import Chosen, Selection, select
-
-SCHEMA_VERSION = 1
-PERCENTILES = (50, 75, 90, 95, 99, 99.9)
 
 
 def options(settings: Mapping[str, Any], *, seed: int | None = None) -> Options:
@@ -128,83 +128,118 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
+    whole = _part(session, settings, WHOLE)
+    origin = session.provenance(**provenance, seeds=_seeds(settings))
+    write_rankings(
+        whole, rankings=rankings, scores=scores, components=components, statistics=statistics, provenance=origin
+    )
+
+
+def measure_shard(
+    session: Session, settings: Mapping[str, Any], *, shard: Shard, data: Path, provenance: Mapping[str, Any]
+) -> None:
+    """A shard's share of the tensors, for :func:`tremor.store.shards.gather`.
+
+    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
+    """
+    found = _part(session, settings, shard)
+    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(settings)))
+
+
+def _seeds(settings: Mapping[str, Any]) -> dict[str, int]:
+    return {"scores": int(settings["scores"]["seed"]), "sample": int(settings["sample_seed"])}
+
+
+@dataclass
+class _Share:
+    """What a job makes of the tensors that it scores, table by table (see `critical_results`)."""
+
+    names: tuple[str, ...]
+    places: Mapping[str, npt.NDArray[np.int64]]
+    sampled: dict[str, dict[str, npt.NDArray[np.float32]]] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    common: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+
+    def score(
+        self,
+        session: Session,
+        settings: Mapping[str, Any],
+        group: Sequence[str],
+        texts: Sequence[str],
+        every: Selection,
+    ) -> None:
+        """Score by metrics that share a pass; rank, describe, and pick the sampled scalars."""
+        started = time.perf_counter()
+        own, mine = options(settings), every.share(self.names)
+        task = scoring.prepare(group[0], session.loaded, texts, selection=every, options=own, mine=mine)
+        makers = {
+            (name, side): Ranking(max(settings["topk"]), selection=every, largest=side == "top", scorer=name)
+            for name in group
+            for side in SIDES
+        }
+        parts: list[dict[str, Any]] = []
+        picked: dict[str, dict[str, npt.NDArray[np.float32]]] = {name: {} for name in group}
+        for tensor, found in streams(task, group):
+            for (name, _), ranking in makers.items():
+                ranking.add(tensor, found[name])
+            for name in group:
+                parts += [{"metric": name, **row} for row in describe(every.chosen[tensor], found[name])]
+                if tensor in self.places:
+                    index = torch.from_numpy(self.places[tensor]).to(found[name].device)
+                    picked[name][tensor] = found[name].reshape(-1)[index].float().cpu().numpy()
+        self.tables[f"components.{group[0]}"] = pd.DataFrame(parts)
+        for (name, side), ranking in makers.items():
+            self.tables[f"ranking.{name}.{side}"] = ranking.frame(partial=True)
+        for name in group:
+            terms = task.terms.get(name, Terms())
+            self.tables |= score_parts.tables_of(name, terms)
+            self.common[name] = score_parts.facts_of(terms)
+        self.sampled |= picked
+        self.cost[f"seconds.{group[0]}"] = time.perf_counter() - started
+
+    def sample(self, order: Mapping[str, int]) -> pd.DataFrame:
+        """Scores of the sampled scalars of these tensors, NaN where a metric is not defined."""
+        here = [name for name in self.names if name in self.places]
+        columns: dict[str, Any] = {
+            "tensor": np.repeat([order[name] for name in here], [len(self.places[name]) for name in here]),
+            "flat_index": np.concatenate([self.places[name] for name in here] or [np.empty(0, dtype=np.int64)]),
+        }
+        for metric, found in self.sampled.items():
+            missing = (np.full(len(self.places[name]), np.nan, dtype=np.float32) for name in here)
+            values = [found.get(name, nothing) for name, nothing in zip(here, missing, strict=True)]
+            columns[f"score/{metric}"] = np.concatenate(values or [np.empty(0, dtype=np.float32)])
+        return pd.DataFrame(columns)
+
+
+def _part(session: Session, settings: Mapping[str, Any], shard: Shard) -> Part:
     loaded = session.loaded
     selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
     passages = choosing.passages("calibration", settings["calibration"])
     texts = [passage.text for passage in passages]
     places = sample_places(selection, settings["sample"], settings["sample_seed"])
-    count = sum(map(len, places.values()))
-    sampled = {name: np.full(count, np.nan, dtype=np.float32) for name in settings["metrics"]}
-    starts = dict(zip(places, np.cumsum([0, *map(len, places.values())]), strict=False))
-    tables: list[pd.DataFrame] = []
-    parts: list[dict[str, Any]] = []
-    metrics: dict[str, Any] = {}
-    for group in groups(settings["metrics"]):
-        started = time.perf_counter()
-        task = scoring.prepare(group[0], loaded, texts, selection=selection, options=options(settings))
-        makers = {
-            (name, side): Ranking(max(settings["topk"]), selection=selection, largest=side == "top", scorer=name)
-            for name in group
-            for side in ("top", "bottom")
-        }
-        for tensor, found in streams(task, group):
-            for (name, _), ranking in makers.items():
-                ranking.add(tensor, found[name])
-            for name in group:
-                parts += [{"metric": name, **row} for row in describe(selection.chosen[tensor], found[name])]
-                if tensor in places:
-                    index = torch.from_numpy(places[tensor]).to(found[name].device)
-                    values = found[name].reshape(-1)[index].float().cpu().numpy()
-                    sampled[name][starts[tensor] : starts[tensor] + len(values)] = values
-        tables += [r.frame().assign(selection=side, run_id=loaded.digest[:16]) for (_, side), r in makers.items()]
-        seconds = time.perf_counter() - started
-        for name in group:
-            metrics[name] = {
-                "needs": scoring.scorer(name).needs,
-                "seconds": seconds,
-                "computed_together": list(group),
-                **_statistics([row for row in parts if row["metric"] == name], sampled[name]),
-                "notes": task.notes.get(name, {}),
-            }
-    seeds = {"scores": int(settings["scores"]["seed"]), "sample": int(settings["sample_seed"])}
-    origin = session.provenance(**provenance, seeds=seeds)
-    write_parquet(rankings, pd.concat(tables, ignore_index=True), provenance=origin, schema_version=SCHEMA_VERSION)
-    attributes = {"tensors": list(places), "population": selection.count, "complete": count == selection.count}
-    datasets: dict[str, Any] = {
-        "tensor": np.repeat(np.arange(len(places)), [len(p) for p in places.values()]),
-        "flat_index": np.concatenate(list(places.values())),
-        **{f"score/{name}": values for name, values in sampled.items()},
-    }
-    write_hdf5(scores, datasets, attributes=attributes, provenance=origin)
-    write_csv(components, pd.DataFrame(parts), provenance=origin)
-    document = {
+    sizes = [entry.count for entry in selection.chosen.values()]
+    rows = shard.share(sizes, key="shards.critical_rankings")
+    share = _Share(selection.tensors[rows.start : rows.stop], places)
+    shared = groups(settings["metrics"])
+    for group in shared:
+        share.score(session, settings, group, texts, selection)
+    facts = {
+        "run_id": loaded.digest[:16],
+        "topk": max(settings["topk"]),
+        "groups": [list(group) for group in shared],
+        "metrics": list(settings["metrics"]),
+        "needs": {name: scoring.scorer(name).needs for name in settings["metrics"]},
+        "terms": share.common,
+        "sampled_tensors": list(places),
+        "sample": sum(map(len, places.values())),
         "population": selection.count,
         "num_parameters": sum(p.numel() for p in loaded.model.parameters()),
         "tensors": len(selection.tensors),
-        "sample": count,
         "calibration_texts": len(texts),
         "calibration_digest": choosing.digest(texts),
         "calibration_domains": sorted({passage.domain for passage in passages}),
-        "metrics": metrics,
     }
-    write_json(statistics, document, provenance=origin)
-
-
-def _statistics(rows: Sequence[Mapping[str, Any]], sampled: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Exact moments over all scalars from those of the parts; percentiles from the sample."""
-    count = np.array([row["weights"] for row in rows], dtype=np.float64)
-    mean = np.array([row["mean_score"] for row in rows])
-    variance = np.array([row["std_score"] for row in rows]) ** 2
-    total = float((count * mean).sum() / count.sum())
-    spread = float((count * (variance + (mean - total) ** 2)).sum() / count.sum())
-    known = sampled[np.isfinite(sampled)]
-    return {
-        "num_tensors": len({row["tensor"] for row in rows}),
-        "total_weights": int(count.sum()),
-        "mean_score": total,
-        "std_score": spread**0.5,
-        "min_score": min(row["min_score"] for row in rows),
-        "max_score": max(row["max_score"] for row in rows),
-        "zero_share": float((known == 0).mean()) if known.size else None,
-        "percentiles": {f"p{p:g}": float(np.percentile(known, p)) for p in PERCENTILES} if known.size else {},
-    }
+    order = {name: number for number, name in enumerate(places)}
+    tables = {**share.tables, "sample": share.sample(order)}
+    return Part(rows, len(sizes), tables=tables, facts=facts, cost=share.cost)

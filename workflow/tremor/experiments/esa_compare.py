@@ -1,9 +1,8 @@
 """esa/compare-sensitivity: run time of the methods, and how much their rankings agree."""
 
-import itertools
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tremor.experiments import esa_shared
+from tremor.experiments import esa_shared, score_parts
+from tremor.experiments.esa_compare_results import write_comparison
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
-from tremor.statistics.overlap import correlation, overlap, rank_biased_overlap
-from tremor.store.documents import write_json
-from tremor.store.tables import write_csv
+from tremor.shards import WHOLE, Shard
+from tremor.store.shards import Part, write_part
+from tremor.weights.quality import Terms
 from tremor.weights.rank import Ranking
 from tremor.weights.scores import SCORES, Task, encode
 from tremor.weights.scores.inputs import comparable
 from tremor.weights.select import Selection, select
-
-Floats = npt.NDArray[np.float64]
 
 
 def measure(
@@ -50,28 +48,71 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
+    whole = _part(session, texts, scores, settings, WHOLE)
+    origin = session.provenance(**provenance, seeds=_seeds(scores, settings))
+    write_comparison(whole, weights=weights, methods=methods, pairs=pairs, statistics=statistics, provenance=origin)
+
+
+def measure_shard(
+    session: Session,
+    *,
+    texts: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    shard: Shard,
+    data: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """A shard's share of the tensors, for :func:`tremor.store.shards.gather`.
+
+    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
+    """
+    found = _part(session, texts, scores, settings, shard)
+    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(scores, settings)))
+
+
+def _seeds(scores: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
+    return {"scores": scores["seed"], "sample": settings["seed"]}
+
+
+def _part(
+    session: Session, texts: Mapping[str, Any], scores: Mapping[str, Any], settings: Mapping[str, Any], shard: Shard
+) -> Part:
     loaded: LoadedModel = session.loaded
     chosen = esa_shared.options(scores)
     sequences = encode(loaded, esa_shared.passages("calibration", texts["calibration"]), chosen)
     wanted = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
     task = Task(loaded, sequences, wanted, chosen)
-    task = replace(task, selection=comparable(task))
-    places = _sample(task.selection, settings["sample"], settings["seed"])
-    tables, values, rows = {}, {}, []
+    selection = comparable(task)
+    places = _sample(selection, settings["sample"], settings["seed"])
+    rows = shard.share([entry.count for entry in selection.chosen.values()], key="shards.esa_compare_sensitivity")
+    names = selection.tensors[rows.start : rows.stop]
+    task = replace(task, selection=selection, mine=selection.share(names))
+    tables: dict[str, pd.DataFrame] = {}
+    cost = {}
     for method in settings["methods"]:
-        tables[method], values[method], row = _run(method, task, places, settings["top_k"], session)
-        rows.append(row)
-    spent = {row["method"]: row["seconds"] for row in rows}
-    compared = []
-    for first, second in itertools.combinations(settings["methods"], 2):
-        entry = _pair(first, second, tables, values, task.selection.count, settings["persistence"])
-        compared.append({**entry, "seconds_first": spent[first], "seconds_second": spent[second]})
-    origin = session.provenance(**provenance, seeds={"scores": scores["seed"], "sample": settings["seed"]})
-    write_csv(weights, pd.concat(tables.values(), ignore_index=True), provenance=origin)
-    write_csv(methods, esa_shared.table(rows), provenance=origin)
-    write_csv(pairs, esa_shared.table(compared), provenance=origin)
-    document = {"population": task.selection.count, "tensors": list(task.selection.tensors), "notes": task.notes}
-    write_json(statistics, document, provenance=origin)
+        sampled: dict[str, npt.NDArray[np.float64]] = {}
+        started = time.perf_counter()
+        ranking = Ranking(settings["top_k"], selection=selection, scorer=method, run_id=str(session.manifest["alias"]))
+        for name, found in SCORES[method].stream(task):
+            ranking.add(name, found)
+            sampled[name] = found.detach().reshape(-1)[places[name]].double().cpu().numpy()
+        tables[f"ranking.{method}"] = ranking.frame(partial=True)
+        cost[f"seconds.{method}"] = time.perf_counter() - started
+        tables[f"sample.{method}"] = pd.DataFrame({"value": np.concatenate([sampled[name] for name in names])})
+        tables |= score_parts.tables_of(method, task.terms.get(method, Terms()))
+    facts = {
+        "methods": {
+            name: {"needs": SCORES[name].needs, "repeats": "seeded" if SCORES[name].seeded else "deterministic"}
+            for name in settings["methods"]
+        },
+        "terms": {name: score_parts.facts_of(task.terms.get(name, Terms())) for name in settings["methods"]},
+        "noted": [name for name in settings["methods"] if name in task.terms],
+        "settings": dict(settings),
+        "population": selection.count,
+        "tensors": list(selection.tensors),
+    }
+    return Part(rows, len(selection.tensors), tables=tables, facts=facts, cost=cost)
 
 
 def _sample(selection: Selection, count: int, seed: int) -> dict[str, npt.NDArray[np.int64]]:
@@ -87,57 +128,3 @@ def _sample(selection: Selection, count: int, seed: int) -> dict[str, npt.NDArra
         found[name] = mine if mask is None else mask.reshape(-1).nonzero().flatten().numpy()[mine]
         start += entry.count
     return found
-
-
-def _run(
-    method: str, task: Task, places: Mapping[str, npt.NDArray[np.int64]], k: int, session: Session
-) -> tuple[pd.DataFrame, Floats, dict[str, Any]]:
-    """Rank by one method; its scores at the sampled places are picked up as they stream by."""
-    sampled = {}
-    started = time.perf_counter()
-    ranking = Ranking(k, selection=task.selection, scorer=method, run_id=str(session.manifest["alias"]))
-    for name, scores in SCORES[method].stream(task):
-        ranking.add(name, scores)
-        sampled[name] = scores.detach().reshape(-1)[places[name]].double().cpu().numpy()
-    table = ranking.frame()
-    seconds = time.perf_counter() - started
-    values = np.concatenate([sampled[name] for name in task.selection.tensors])
-    row = {
-        "method": method,
-        "needs": SCORES[method].needs,
-        "repeats": "seeded" if SCORES[method].seeded else "deterministic",
-        "seconds": seconds,
-        "score_max": float(table["score"].iloc[0]),
-        "score_kth": float(table["score"].iloc[-1]),
-        "score_median": float(np.median(values)),
-        "tensors_in_top": int(table["tensor"].nunique()),
-    }
-    return table, values, row
-
-
-def _pair(
-    first: str,
-    second: str,
-    tables: Mapping[str, pd.DataFrame],
-    values: Mapping[str, Floats],
-    population: int,
-    persistence: float,
-) -> dict[str, Any]:
-    one, other = (list(zip(tables[m]["tensor"], tables[m]["flat_index"], strict=True)) for m in (first, second))
-    sets = asdict(overlap(one, other, population))
-    ranks = correlation(values[first], values[second])
-    return {
-        "first": first,
-        "second": second,
-        "k": len(one),
-        "population": population,
-        "common": sets["common"],
-        "jaccard": sets["jaccard"],
-        "jaccard_chance": sets["chance"],
-        "overlap_coefficient": sets["coefficient"],
-        "p": sets["p"],
-        "rbo": rank_biased_overlap(one, other, p=persistence),
-        "spearman": ranks.spearman,
-        "kendall": ranks.kendall,
-        "correlated": ranks.n,
-    }

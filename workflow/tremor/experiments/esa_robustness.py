@@ -12,20 +12,18 @@ import pandas as pd
 from tremor.evaluate import nll
 from tremor.evaluate.effects import matched_control
 from tremor.experiments import esa_shared
+from tremor.experiments.esa_robustness_results import MEASURES, write_robustness
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
-from tremor.statistics.crossed import CrossedBootstrap
-from tremor.store.documents import write_json
-from tremor.store.tables import write_csv
+from tremor.progress import track
+from tremor.shards import WHOLE, Shard
+from tremor.store.shards import Part, write_part
 from tremor.weights import mutate
 from tremor.weights.mutate import Edit, Mutation, Operation
 from tremor.weights.scores import rankings
 from tremor.weights.select import Selection, select
 
 Floats = npt.NDArray[np.float64]
-MEASURES = ("delta_nll", "kl", "flip_rate")
-INTEGERS = ("weights", "draws", "failed", "seed")
-TEXTS = ("kind", "status", "scale")
 
 
 @dataclass(frozen=True)
@@ -66,32 +64,65 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
+    whole = _part(session, texts, scores, settings, WHOLE)
+    origin = session.provenance(**provenance, seeds=_seeds(scores, settings))
+    write_robustness(whole, draws=draws, levels=levels, statistics=statistics, provenance=origin)
+
+
+def measure_shard(
+    session: Session,
+    *,
+    texts: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    shard: Shard,
+    data: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """A shard's share of the draws, for :func:`tremor.store.shards.gather`.
+
+    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
+    """
+    found = _part(session, texts, scores, settings, shard)
+    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(scores, settings)))
+
+
+def _seeds(scores: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
+    return {"noise": settings["seed"], "scores": scores["seed"]}
+
+
+def _part(
+    session: Session, texts: Mapping[str, Any], scores: Mapping[str, Any], settings: Mapping[str, Any], shard: Shard
+) -> Part:
     loaded: LoadedModel = session.loaded
     bench = esa_shared.Bench(loaded, esa_shared.passages("heldout", texts["heldout"]), batch_size=texts["batch_size"])
     selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
-    bootstrap = CrossedBootstrap(settings["draws"], bench.texts.tokens, resamples=settings["bootstrap"])
     target = _target(loaded, texts, scores, settings, selection) if "targeted" in settings["kinds"] else None
-    rows, summary = [], []
-    for kind, level, index in _plan(settings):
-        found = []
-        for draw in range(settings["draws"]):
-            seed = _seed(settings["seed"], index, draw)
-            edits = _edits(kind, loaded, selection, target, [settings["seed"], draw])
-            found.append(once(bench, edits, _operation(kind, level, settings["scale"], seed)))
-            rows.append({"kind": kind, "level": level, "draw": draw, "seed": seed, **_row(found[-1])})
-        summary.append({"kind": kind, "level": level, **_summary(found, bootstrap, selection.count, bench, settings)})
-    origin = session.provenance(**provenance, seeds={"noise": settings["seed"], "scores": scores["seed"]})
-    write_csv(draws, esa_shared.table(rows, integers=(*INTEGERS, "draw"), texts=TEXTS), provenance=origin)
-    write_csv(levels, esa_shared.table(summary, integers=(*INTEGERS, "population"), texts=TEXTS), provenance=origin)
-    document = {
+    plan = list(_plan(settings))
+    every = [(level, draw) for level in range(len(plan)) for draw in range(settings["draws"])]
+    rows = shard.rows(len(every), key="shards.esa_robustness")
+    table: list[dict[str, Any]] = []
+    per_text: dict[str, list[Floats]] = {name: [] for name in MEASURES}
+    for number, draw in track(every[rows.start : rows.stop], "draws"):
+        kind, level, index = plan[number]
+        seed = _seed(settings["seed"], index, draw)
+        edits = _edits(kind, loaded, selection, target, [settings["seed"], draw])
+        found = once(bench, edits, _operation(kind, level, settings["scale"], seed))
+        table.append({"number": number, "draw": draw, "seed": seed, **_row(found)})
+        for name in MEASURES:
+            per_text[name].append(_per_text(found.evaluation, name))
+    facts = {
+        "settings": dict(settings),
+        "plan": [[kind, level] for kind, level, _ in plan],
         "nll_clean": bench.clean.evaluation.nll,
-        "tokens": int(bench.texts.tokens.sum()),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
         "population": selection.count,
         "targeted": None if target is None else len(target),
-        "score": settings["score"],
         "texts": bench.texts.digest,
     }
-    write_json(statistics, document, provenance=origin)
+    items = {name: np.array(values) for name, values in per_text.items()}
+    common = {"tokens": bench.texts.tokens}
+    return Part(rows, len(every), items=items, common=common, tables={"draws": pd.DataFrame(table)}, facts=facts)
 
 
 def once(bench: esa_shared.Bench, edits: Sequence[Edit], operation: Operation) -> Outcome:
@@ -182,39 +213,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     found = outcome.evaluation
     values = (found.corpus_delta_nll, found.corpus_kl, found.flip_rate)
     head = {"status": found.overall, "weights": outcome.weights, "noise_rms": outcome.rms}
-    return head | {name: None if np.isnan(value) else value for name, value in zip(MEASURES, values, strict=True)}
-
-
-def _summary(
-    found: Sequence[Outcome],
-    bootstrap: CrossedBootstrap,
-    population: int,
-    bench: esa_shared.Bench,
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Means and intervals over draws and texts; without numbers where a draw has none, which `failed` counts."""
-    statuses = [outcome.evaluation.overall for outcome in found]
-    failed = sum(status != "ok" for status in statuses)
-    row: dict[str, Any] = {
-        "scale": settings["scale"],
-        "draws": len(found),
-        "failed": failed,
-        "weights": max(outcome.weights for outcome in found),
-        "population": population,
-        "noise_rms": float(np.mean([outcome.rms for outcome in found])),
-    }
-    for name in MEASURES:
-        own = bootstrap.mean(np.array([_per_text(o.evaluation, name) for o in found])) if not failed else None
-        row |= {
-            name: None if own is None else own.mean,
-            f"{name}_low": None if own is None else own.low,
-            f"{name}_high": None if own is None else own.high,
-            f"{name}_draw_std": None if own is None else own.draw_std,
-        }
-    return row | {
-        "nll_clean": bench.clean.evaluation.nll,
-        "dtype": str(bench.loaded.dtype).removeprefix("torch."),
-    }
+    return head | dict(zip(MEASURES, values, strict=True))
 
 
 def _per_text(found: nll.Evaluation, name: str) -> Floats:

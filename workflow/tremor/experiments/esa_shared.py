@@ -5,14 +5,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tremor.errors import ConfigError
 from tremor.evaluate import nll
-from tremor.evaluate.effects import Resampler, contrast, matched_control
+from tremor.evaluate.effects import Resampler, matched_control
+from tremor.experiments.esa_tables import against_controls as against_controls
+from tremor.experiments.esa_tables import table as table
 from tremor.models import corpus
 from tremor.models.corpus import TextSplit
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 from tremor.weights.mutate import Edit, Operation, edits_at, mutated, zero
 from tremor.weights.scores import Options
 
@@ -129,30 +131,8 @@ class Bench:
     ) -> list[float]:
         """Delta NLL of random sets of as many weights of the same tensors; infinite where one breaks the model."""
         found = []
-        for draw in range(draws):
+        for draw in track(draws, "controls"):
             random = matched_control(tensors, flat, self._sizes, np.random.default_rng([seed, draw]))
             effect = self.changed(random.tensors, random.flat_index.tolist(), operation)
             found.append(np.inf if effect.delta_nll is None else effect.delta_nll)
         return found
-
-
-def against_controls(effect: Effect, controls: Sequence[float]) -> dict[str, float | None]:
-    """Columns that compare an effect with its controls; empty where the effect is not a number."""
-    names = ("control_mean", "control_std", "control_highest", "z", "p")
-    if effect.delta_nll is None:
-        return dict.fromkeys(names)
-    found = contrast(effect.delta_nll, controls)
-    return dict(zip(names, (found.mean, found.std, found.highest, found.z, found.p), strict=True))
-
-
-def table(
-    rows: Sequence[Mapping[str, Any]], *, integers: Sequence[str] = (), texts: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Rows as a table whose columns keep their type when values are missing."""
-    frame = pd.DataFrame(list(rows))
-    for name in frame.columns:
-        if name in integers:
-            frame[name] = frame[name].astype("Int64")
-        elif name not in texts and frame[name].dtype == object and not any(isinstance(v, str) for v in frame[name]):
-            frame[name] = frame[name].astype("float64")
-    return frame

@@ -8,14 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from tremor.experiments import esa_shared
+from tremor import platform
+from tremor.errors import ConfigError, NumericsError
+from tremor.experiments import esa_shared, score_parts
 from tremor.experiments.esa_shared import Bench
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
+from tremor.shards import Shard
 from tremor.store.documents import write_json
+from tremor.store.shards import Part, gather, write_part
 from tremor.store.tables import write_csv
 from tremor.weights import spikes
-from tremor.weights.rank import COLUMNS
+from tremor.weights.merge import COLUMNS, merged
 from tremor.weights.scores import Options, encode, rankings
 from tremor.weights.select import Selection, select
 
@@ -35,6 +39,7 @@ def measure(
     effects: Path,
     statistics: Path,
     provenance: Mapping[str, Any],
+    parts: Sequence[Path] = (),
 ) -> None:
     """Rank the weights by every method, look for super weights, and zero what each method names.
 
@@ -48,12 +53,16 @@ def measure(
         effects: CSV to write: one row for each method.
         statistics: JSON to write.
         provenance: Config, code and input digests.
+        parts: Scores that shards have computed (:func:`measure_shard`); none, and all is computed here.
     """
     loaded: LoadedModel = session.loaded
     calibration = esa_shared.passages("calibration", texts["calibration"])
     bench = Bench(loaded, esa_shared.passages("heldout", texts["heldout"]), batch_size=texts["batch_size"])
     selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
-    found = _rankings(session, calibration, selection, esa_shared.options(scores), settings)
+    if parts:
+        found = _gathered(session, parts, settings)
+    else:
+        found = _rankings(session, calibration, selection, esa_shared.options(scores), settings)
     prompts = calibration[: settings["prompts"]]
     trace, supers, seconds = _spikes(loaded, prompts, settings)
     if PROCEDURE in settings["methods"]:
@@ -93,6 +102,56 @@ def _rankings(
         names, session.loaded, texts, settings["top_k"], selection=selection, options=options, run_id=_run_id(session)
     )
     return {name: (entry.tables["top"], entry.seconds, entry.notes) for name, entry in ranked.items()}
+
+
+def measure_shard(
+    session: Session,
+    *,
+    texts: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    shard: Shard,
+    data: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Rankings of a shard's share of the tensors, for :func:`measure`.
+
+    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
+
+    Raises:
+        ConfigError: There are more shards than tensors, or no method is a score.
+    """
+    loaded: LoadedModel = session.loaded
+    names = [name for name in settings["methods"] if name != PROCEDURE]
+    if not names:
+        raise ConfigError("shards.esa_super_weights shares out scores, but esa.super_weights.methods names none; set 1")
+    calibration = esa_shared.passages("calibration", texts["calibration"])
+    selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
+    rows = shard.share([entry.count for entry in selection.chosen.values()], key="shards.esa_super_weights")
+    ranked = rankings(
+        names, loaded, calibration, settings["top_k"], selection=selection, options=esa_shared.options(scores),
+        run_id=_run_id(session), mine=selection.share(selection.tensors[rows.start : rows.stop]),
+    )  # fmt: skip
+    tables = {f"ranking.{name}": entry.tables["top"] for name, entry in ranked.items()}
+    for name, entry in ranked.items():
+        tables |= score_parts.tables_of(name, entry.terms)
+    facts = {"terms": {name: score_parts.facts_of(entry.terms) for name, entry in ranked.items()}}
+    cost = {f"seconds.{name}": entry.seconds for name, entry in ranked.items()}
+    part = Part(rows, len(selection.tensors), tables=tables, facts=facts, cost=cost)
+    write_part(data, part, provenance=session.provenance(**provenance, seeds={"scores": scores["seed"]}))
+
+
+def _gathered(session: Session, parts: Sequence[Path], settings: Mapping[str, Any]) -> Found:
+    """What shards have scored, as :func:`_rankings` gives it."""
+    whole, origin = gather(parts)
+    platform.require_same(origin["platform"], session.fingerprint, path=parts[0])
+    found: Found = {}
+    for name in whole.facts["terms"]:
+        best = merged([whole.tables[f"ranking.{name}"]], settings["top_k"])
+        if not len(best):
+            raise NumericsError(f"{name} is not defined for any selected weight; select others, or leave it out")
+        found[name] = best, whole.cost[f"seconds.{name}"], score_parts.terms_of(whole, name).notes()
+    return found
 
 
 def _run_id(session: Session) -> str:

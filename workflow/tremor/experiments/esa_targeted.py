@@ -1,27 +1,25 @@
 """esa/targeted-perturbation: rising shares of the most important weights, beside random and least important ones."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from torch import Tensor
 
-from tremor.evaluate.effects import dose_response
 from tremor.experiments import esa_shared
-from tremor.experiments.esa_populations import operation, populations, random_sets
-from tremor.experiments.esa_shared import Bench
+from tremor.experiments.esa_populations import operation, scoring
+from tremor.experiments.esa_shared import Bench, Effect
+from tremor.experiments.esa_targeted_results import write_targeted
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
 from tremor.progress import Progress
-from tremor.store.documents import write_json
-from tremor.store.tables import write_csv
-from tremor.weights.mutate import Operation
-from tremor.weights.population import Population, highest, lowest, rounded
-
-COMPARED = ("control_mean", "control_std", "control_lowest", "control_highest", "z", "p")
-Row = dict[str, Any]
+from tremor.shards import WHOLE, Shard
+from tremor.store.shards import Part, write_part
+from tremor.weights.population import Population, gather, highest, lowest, matched, rounded
+from tremor.weights.scores import SCORES
 
 
 def measure(
@@ -47,69 +45,110 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
+    whole = _part(session, texts, scores, settings, WHOLE)
+    origin = session.provenance(**provenance, seeds=_seeds(scores, settings))
+    write_targeted(whole, effects=effects, draws=draws, statistics=statistics, provenance=origin)
+
+
+def measure_shard(
+    session: Session,
+    *,
+    texts: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    shard: Shard,
+    data: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """A shard's share of the changed models, for :func:`tremor.store.shards.gather`.
+
+    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
+    """
+    found = _part(session, texts, scores, settings, shard)
+    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(scores, settings)))
+
+
+def _seeds(scores: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
+    return {"scores": scores["seed"], "controls": settings["seed"]}
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One changed model: the top or the bottom of a dose, or a random set matched to its top (`draw`, from 0)."""
+
+    dose: int
+    score: str
+    operation: str
+    count: int
+    selection: str
+    draw: int = -1
+
+
+def _doses(settings: Mapping[str, Any], population: int) -> list[tuple[str, str, float, int]]:
+    """Score, operation, share and number of weights of every dose."""
+    return [
+        (score, name, fraction, max(1, rounded(fraction, population)))
+        for score in settings["scores"]
+        for name in settings["operations"]
+        for fraction in sorted(settings["fractions"])
+    ]
+
+
+def _changes(
+    doses: Sequence[tuple[str, str, float, int]], settings: Mapping[str, Any], population: int
+) -> Iterator[_Change]:
+    for number, (score, name, fraction, count) in enumerate(doses):
+        for selection in ("top", "bottom"):
+            yield _Change(number, score, name, count, selection)
+        drawn = settings["controls"] if fraction <= settings["large"] else settings["controls_large"]
+        for draw in range(drawn if count < population else 0):  # of all weights there is one set only
+            yield _Change(number, score, name, count, "random", draw)
+
+
+def _part(
+    session: Session, texts: Mapping[str, Any], scores: Mapping[str, Any], settings: Mapping[str, Any], shard: Shard
+) -> Part:
     loaded: LoadedModel = session.loaded
     bench = Bench(loaded, esa_shared.passages("heldout", texts["heldout"]), batch_size=texts["batch_size"])
     calibration = esa_shared.passages("calibration", texts["calibration"])
-    rows: list[Row] = []
-    random: list[Row] = []
-    every = len(settings["scores"]) * len(settings["operations"]) * len(settings["fractions"])
-    with Progress(every, "doses") as progress:
-        for score, population in populations(
-            loaded, settings["scores"], calibration=calibration, scores=scores,
-            components=settings["components"], layers=settings["layers"],
-        ):  # fmt: skip
-            for name in settings["operations"]:
-                change = operation(name, settings["noise"], settings["seed"])
-                for fraction in sorted(settings["fractions"]):
-                    head = {"score": score, "operation": name, "fraction": fraction, "population": population.count}
-                    found, controls = _dose(bench, population, fraction, change, settings)
-                    rows += [{**head, **row} for row in found]
-                    random += [{**head, "draw": i, "delta_nll": value} for i, value in enumerate(controls)]
-                    progress.advance()
-    table = pd.DataFrame(rows)
-    table["nll_clean"] = bench.clean.evaluation.nll
-    table["dtype"] = str(loaded.dtype).removeprefix("torch.")
-    origin = session.provenance(**provenance, seeds={"scores": scores["seed"], "controls": settings["seed"]})
-    order = ["score", "operation", "selection", "fraction", "weights", "population"]
-    table = table[order + [name for name in table.columns if name not in order]]
-    write_csv(effects, esa_shared.table(table.to_dict("records")), provenance=origin)
-    columns = ["score", "operation", "fraction", "population", "draw", "delta_nll"]
-    write_csv(draws, pd.DataFrame(random, columns=columns), provenance=origin)
-    write_json(statistics, {"nll_clean": bench.clean.evaluation.nll, "tokens": int(bench.texts.tokens.sum()),
-                            "heldout_texts": len(bench.texts), "calibration_texts": len(calibration),
-                            "dose_response": _responses(table)}, provenance=origin)  # fmt: skip
+    task = scoring(
+        loaded, calibration=calibration, scores=scores, components=settings["components"], layers=settings["layers"]
+    )
+    population = task.selection.count
+    doses = _doses(settings, population)
+    every = list(_changes(doses, settings, population))
+    rows = shard.rows(len(every), key="shards.esa_targeted_perturbation")
+    table, tops = [], dict[int, Tensor]()
+    with Progress(len(rows), "changes") as progress:
+        for score, mine in groupby(every[rows.start : rows.stop], key=lambda change: change.score):
+            weights = gather(task.selection, SCORES[score].stream(task))  # only scores that this job needs
+            for change in mine:
+                if change.dose not in tops:
+                    tops = {change.dose: highest(weights.scores, change.count)}
+                effect = _effect(bench, weights, tops[change.dose], change, settings)
+                place = {"dose": change.dose, "selection": change.selection, "draw": change.draw}
+                table.append({**place, **asdict(effect)})
+                progress.advance()
+    facts = {
+        "settings": dict(settings),
+        "doses": [list(dose[:3]) for dose in doses],
+        "population": population,
+        "nll_clean": bench.clean.evaluation.nll,
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "tokens": int(bench.texts.tokens.sum()),
+        "heldout_texts": len(bench.texts),
+        "calibration_texts": len(calibration),
+    }
+    found = esa_shared.table(table, texts=("selection", "status"))
+    return Part(rows, len(every), tables={"changes": found}, facts=facts)
 
 
-def _dose(
-    bench: Bench, population: Population, fraction: float, change: Operation, settings: Mapping[str, Any]
-) -> tuple[list[Row], list[float]]:
-    """Top and bottom weights at one dose, and the effects of random sets matched to the top."""
-    count = max(1, rounded(fraction, population.count))
-    top = highest(population.scores, count)
-    sets = {"top": top, "bottom": lowest(population.scores, count)}
-    # The least important may all be zero already: the model may come out of a pruning.
-    effects = [
-        bench.edited(population.edits(chosen), change, allow_unchanged=selection == "bottom")
-        for selection, chosen in sets.items()
-    ]
-    rows: list[Row] = [
-        {"selection": selection, **asdict(effect), "controls": 0, **dict.fromkeys(COMPARED)}
-        for selection, effect in zip(sets, effects, strict=True)
-    ]
-    number = settings["controls"] if fraction <= settings["large"] else settings["controls_large"]
-    drawn = number if count < population.count else 0  # of all weights there is one set only
-    controls = random_sets(bench, population, top, change, drawn, settings["seed"])
-    if controls:
-        found = esa_shared.against_controls(effects[0], controls)
-        rows[0] |= {"controls": len(controls), "control_lowest": min(controls), **found}
-    return rows, controls
-
-
-def _responses(table: pd.DataFrame) -> list[Row]:
-    """Slope, half dose and monotony of every curve."""
-    found = []
-    for (score, name, selection), rows in table.groupby(["score", "operation", "selection"], sort=False):
-        effect = rows["delta_nll"].astype("float64").fillna(np.inf)
-        summary = dose_response(rows["fraction"].to_numpy(), effect.to_numpy())
-        found.append({"score": score, "operation": name, "selection": selection, **summary})
-    return found
+def _effect(bench: Bench, weights: Population, top: Tensor, change: _Change, settings: Mapping[str, Any]) -> Effect:
+    act = operation(change.operation, settings["noise"], settings["seed"])
+    if change.selection == "bottom":
+        # The least important may all be zero already: the model may come out of a pruning.
+        return bench.edited(weights.edits(lowest(weights.scores, change.count)), act, allow_unchanged=True)
+    if change.selection == "top":
+        return bench.edited(weights.edits(top), act)
+    random = matched(weights, top, np.random.default_rng([settings["seed"], change.draw]))
+    return bench.edited(weights.edits(random), act, allow_unchanged=True)

@@ -14,6 +14,7 @@ from tremor.experiments.ties import OpenTie, open_tie, tie_directions
 from tremor.floats import Arithmetic
 from tremor.probe.flips import symmetric_steps
 from tremor.probe.plane import gap_tile
+from tremor.progress import track
 from tremor.shards import WHOLE, Shard
 from tremor.store.hdf5 import read_hdf5
 from tremor.store.shards import Part, write_part
@@ -74,11 +75,7 @@ def measure_planes(
     opened = open_tie(session, prompt, tie, probe)
     axes = np.array([symmetric_steps(float(radius), int(settings["points"])) for radius in settings["radii"]])
     found = _part(session, opened, axes, axes, arithmetic, settings, spectrum, shard or WHOLE, radii=settings["radii"])
-    origin = session.provenance(**provenance)
-    if shard is None:
-        write_planes(found, data=data, provenance=origin)
-    else:
-        write_part(data, found, provenance=origin)
+    _write(found, shard, data, session.provenance(**provenance))
 
 
 def measure_zoom(
@@ -92,8 +89,9 @@ def measure_zoom(
     spectrum: Path,
     data: Path,
     provenance: Mapping[str, Any],
+    shard: Shard | None = None,
 ) -> None:
-    """exp7 part 2: one window of every plane, on a grid of its own.
+    """exp7 part 2: one window of every plane, on a grid of its own, or a shard's share of its rows.
 
     Args are those of :func:`measure_planes`, with ``planes``, ``zoom_window`` and ``zoom_points`` of the settings.
     """
@@ -103,8 +101,16 @@ def measure_zoom(
     # On the float32 lattice of steps, as all nominal steps are.
     first, second = (np.linspace(low, high, count).astype(np.float32).astype(np.float64) for low, high in ends)
     radius = max(abs(end) for pair in ends for end in pair)
-    found = _part(session, opened, first[None], second[None], arithmetic, settings, spectrum, WHOLE, radii=[radius])
-    write_planes(found, data=data, provenance=session.provenance(**provenance))
+    axes = first[None], second[None]
+    found = _part(session, opened, *axes, arithmetic, settings, spectrum, shard or WHOLE, radii=[radius], zoom=True)
+    _write(found, shard, data, session.provenance(**provenance))
+
+
+def _write(found: Part, shard: Shard | None, data: Path, origin: Mapping[str, Any]) -> None:
+    if shard is None:
+        write_planes(found, data=data, provenance=origin)
+    else:
+        write_part(data, found, provenance=origin)
 
 
 def _part(
@@ -118,6 +124,7 @@ def _part(
     shard: Shard,
     *,
     radii: Sequence[float],
+    zoom: bool = False,
 ) -> Part:
     """A shard's share of the rows of all maps, plane by plane, level by level; axes [levels, n1] and [levels, n2]."""
     available = len(read_hdf5(spectrum, names=("singular_values",)).array("singular_values"))
@@ -125,9 +132,9 @@ def _part(
     ranks = plane_ranks(settings["planes"], available, complete=source.attributes["method"] == "dense")
     levels, height = first.shape
     total = len(ranks) * levels * height
-    rows = shard.rows(total, key="shards.exp7")
+    rows = shard.rows(total, key="shards.exp7_zoom" if zoom else "shards.exp7")
     tiles: dict[str, list[Array]] = {}
-    for number in range(rows.start // height, -(-rows.stop // height)):
+    for number in track(range(rows.start // height, -(-rows.stop // height)), "tiles of planes"):
         plane, level = ranks[number // levels], number % levels
         own = slice(max(rows.start - number * height, 0), min(rows.stop - number * height, height))
         values, keys = gap_tile(

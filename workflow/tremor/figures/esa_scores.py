@@ -36,7 +36,7 @@ def effects(table: pd.DataFrame, *, title: str | None = None) -> Figure:
         table: Table effects.csv of esa/super-weights.
         title: Text above the figure.
     """
-    figure = style.new_figure(width="page", height=0.9 + ROW * len(table))
+    figure = style.new_figure(width="page", height=max(1.7, 0.9 + ROW * len(table)))
     style.set_title(figure, title)
     axes = figure.subplots()
     rows = np.arange(len(table))
@@ -60,7 +60,7 @@ def effects(table: pd.DataFrame, *, title: str | None = None) -> Figure:
         text = "found none" if counts[row] == 0 else str(table["status"].iloc[row])
         axes.annotate(text, (0, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set_xlabel(style.label("change of held-out NLL", "nats per token"))
-    axes.set_ylabel("method (number of weights)")
+    axes.set_ylabel("method\n(number of weights)" if len(table) < 8 else "method (number of weights)")
     style.outside_legend(figure, axes, columns=4)
     return figure
 

@@ -17,13 +17,11 @@ import torch
 from torch import Tensor
 
 from tremor.errors import ConfigError, NumericsError
+from tremor.weights.merge import COLUMNS
 from tremor.weights.select import Chosen, Selection
 
 Columns = dict[str, npt.NDArray[Any]]
 Scope = Literal["global", "per_tensor", "per_block", "per_row"]
-COLUMNS = (
-    "run_id", "scorer", "scope", "rank", "tensor", "flat_index", "index", "block", "component", "weight", "score",
-)  # fmt: skip
 
 
 def top_k(
@@ -162,8 +160,12 @@ class Ranking:
             "score": (values if self._largest else -values).double().cpu().numpy(),
         }
 
-    def frame(self) -> pd.DataFrame:
-        """The ranking so far, see :func:`top_k`."""
+    def frame(self, *, partial: bool = False) -> pd.DataFrame:
+        """The ranking so far, see :func:`top_k`.
+
+        Args:
+            partial: Other jobs have the other tensors: that nothing was scored here is an empty table and no error.
+        """
         names = {entry.layout.order: name for name, entry in self._selection.chosen.items()}
         parts = list(self._rows)
         for group in sorted(self._groups):
@@ -177,6 +179,8 @@ class Ranking:
             joined = _joined(pieces)
             order = np.argsort(joined["rank"])
             parts.append({column: values[order] for column, values in joined.items()})
+        if not parts and partial:
+            return pd.DataFrame(columns=list(COLUMNS))
         if not parts:
             raise NumericsError("no scores came for any selected weight; this score is not defined for the selection")
         table = pd.DataFrame(_joined(parts))

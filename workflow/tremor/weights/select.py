@@ -259,6 +259,10 @@ class Selection:
             raise ConfigError(f"this score is defined for {scored} ..., none of which is selected; select others")
         return Selection(self.anatomy, chosen)
 
+    def share(self, names: Collection[str]) -> frozenset[str] | None:
+        """Some of the parameters, as a job that scores these only is told them; None where they are all."""
+        return None if len(names) == len(self.chosen) else frozenset(names)
+
     def locate(self, tensor: str, flat: npt.NDArray[np.int64]) -> list[Part]:
         """Block and component of scalars.
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from tremor.errors import ConfigError
 from tremor.models.loader import LoadedModel
+from tremor.weights.quality import Terms
 from tremor.weights.rank import Ranking, Scope
 from tremor.weights.scores import ablation, curvature, gradients, inputs, magnitude, path
 from tremor.weights.scores.base import Options, Scored, Task, encode
@@ -80,8 +81,9 @@ def prepare(
     *,
     selection: Selection | None = None,
     options: Options = DEFAULTS,
+    mine: frozenset[str] | None = None,
 ) -> Task:
-    """The job of a score: texts become token ids where it reads any.
+    """The job of a score: texts become token ids where it reads any; `mine` names the tensors that it scores.
 
     Raises:
         ConfigError: There is no such score.
@@ -89,7 +91,7 @@ def prepare(
     """
     reads = scorer(name).needs != "weights"
     chosen = select(loaded.anatomy) if selection is None else selection
-    return Task(loaded, encode(loaded, texts, options) if reads else [], chosen, options)
+    return Task(loaded, encode(loaded, texts, options) if reads else [], chosen, options, mine)
 
 
 def score(
@@ -123,12 +125,17 @@ class Ranked:
     Attributes:
         tables: One table of the ranking schema for each direction asked for ("top", "bottom").
         seconds: Wall time of scoring and ranking; shared passes give each of their scores the whole time.
-        notes: What the score says about its own quality.
+        terms: What the score says about its own quality.
     """
 
     tables: dict[str, pd.DataFrame]
     seconds: float
-    notes: dict[str, Any]
+    terms: Terms
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the score says about its own quality over all tensors that were scored."""
+        return self.terms.notes()
 
 
 def rankings(
@@ -143,6 +150,7 @@ def rankings(
     options: Options = DEFAULTS,
     directions: Sequence[Literal["top", "bottom"]] = ("top",),
     run_id: str = "",
+    mine: frozenset[str] | None = None,
 ) -> dict[str, Ranked]:
     """Rank the weights by several scores; those that share a backward pass do so in one.
 
@@ -157,6 +165,7 @@ def rankings(
         options: Settings of the scores.
         directions: "top" for the largest scores, "bottom" for the smallest.
         run_id: Name for the column of that name.
+        mine: Names of the tensors that are scored, for :func:`tremor.weights.merge.merged`; None for all.
 
     Returns:
         By the score's name, in the order asked for.
@@ -167,7 +176,7 @@ def rankings(
     found: dict[str, Ranked] = {}
     for group in filter(None, groups):
         started = time.perf_counter()
-        task = prepare(group[0], loaded, texts, selection=selection, options=options)
+        task = prepare(group[0], loaded, texts, selection=selection, options=options, mine=mine)
         makers = {
             (name, direction): Ranking(
                 k, selection=task.selection, scope=scope, largest=direction == "top", fraction=fraction, scorer=name,
@@ -179,10 +188,11 @@ def rankings(
         for tensor, scores in _together(task, group):
             for (name, _), ranking in makers.items():
                 ranking.add(tensor, scores[name])
-        tables = {name: {str(d): makers[name, d].frame() for d in directions} for name in group}
+        partial = mine is not None
+        tables = {name: {str(d): makers[name, d].frame(partial=partial) for d in directions} for name in group}
         seconds = time.perf_counter() - started
         for name in group:
-            found[name] = Ranked(tables[name], seconds, task.notes.get(name, {}))
+            found[name] = Ranked(tables[name], seconds, task.terms.get(name, Terms()))
     return {name: found[name] for name in names}
 
 

@@ -39,7 +39,7 @@ def loss_ablation(task: Task) -> Iterator[Scored]:
     count, limit = task.selection.count, task.options.ablation_limit
     if count > limit:
         raise ConfigError(f"loss_ablation removes weights one by one, and {count} are selected; the limit is {limit}")
-    for name, parameter in task.selection.parameters():
+    for name, parameter in task.parameters():
         mask = task.selection.chosen[name].mask()
         flat = torch.arange(parameter.numel()) if mask is None else mask.reshape(-1).nonzero().flatten()
         scores: Tensor = torch.zeros(parameter.numel(), dtype=torch.float64)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tremor.errors import NumericsError, PromptError
 from tremor.models.loader import LoadedModel
+from tremor.weights.quality import Terms
 from tremor.weights.select import Selection
 
 _LOG = logging.getLogger(__name__)
@@ -53,18 +54,34 @@ class Task:
         sequences: Token ids, int64 [positions] each, at least two; empty for scores that need no data.
         selection: The scalars to score.
         options: Settings.
-        notes: Filled by a score with what it can say about its own quality, by the score's name.
+        mine: Names of the selected tensors that this job scores; None for all. The rest of the selection takes part in
+            all that a score sums or draws over, so that the scores are bit for bit those of a job that scores all.
+        terms: Filled by a score, by its name, with what it can say about its own quality.
     """
 
     loaded: LoadedModel
     sequences: Sequence[Tensor]
     selection: Selection
     options: Options = Options()
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mine: frozenset[str] | None = None
+    terms: dict[str, Terms] = field(default_factory=dict)
 
-    def weights(self) -> Iterator[Scored]:
-        """Name and weights of each selected parameter, at least float32, cut from the graph."""
-        for name, parameter in self.selection.parameters():
+    @property
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """What each score says about its own quality over the tensors that were scored, by its name."""
+        return {score: terms.notes() for score, terms in self.terms.items()}
+
+    def scores(self, name: str) -> bool:
+        """Whether this job scores a selected tensor."""
+        return self.mine is None or name in self.mine
+
+    def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Name and parameter of each tensor that this job scores, in order."""
+        return (pair for pair in self.selection.parameters() if self.scores(pair[0]))
+
+    def weights(self, *, every: bool = False) -> Iterator[Scored]:
+        """Name and weights of each tensor that this job scores, or of all, at least float32, cut from the graph."""
+        for name, parameter in self.selection.parameters() if every else self.parameters():
             yield name, wide(parameter.detach())
 
 

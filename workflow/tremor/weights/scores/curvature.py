@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tremor.errors import ConfigError
 from tremor.progress import Progress
+from tremor.weights.quality import Terms
 from tremor.weights.scores.base import Scored, Task, differentiable, finite, mean_nll, wide
 
 SHARED = ("hutchinson", "obd")
@@ -47,7 +48,7 @@ def diagonal(task: Task) -> Iterator[tuple[str, Tensor, Tensor]]:
     texts = len(task.sequences)
     with differentiable(task.selection) as chosen, Progress(texts * probes, "Hessian products") as progress:
         parameters = [parameter for _, parameter in chosen]
-        estimate = [torch.zeros_like(wide(p.detach())) for p in parameters]
+        estimate = [torch.zeros_like(wide(p.detach())) for _, p in task.parameters()]
         variance = [torch.zeros_like(e) for e in estimate]
         for ids in task.sequences:
             mean = [torch.zeros_like(e) for e in estimate]
@@ -60,31 +61,32 @@ def diagonal(task: Task) -> Iterator[tuple[str, Tensor, Tensor]]:
                 progress.advance()
             torch._foreach_add_(estimate, mean, alpha=1 / texts)
             torch._foreach_add_(variance, squares, alpha=1 / ((probes - 1) * probes * texts**2))
-    for (name, _), value, spread in zip(task.selection.parameters(), estimate, variance, strict=True):
+    for (name, _), value, spread in zip(task.parameters(), estimate, variance, strict=True):
         yield name, value, spread.sqrt_()
 
 
 def _samples(
     task: Task, ids: Tensor, parameters: list[torch.nn.Parameter], generator: torch.Generator
 ) -> Iterator[list[Tensor]]:
-    """Products z * (H z), for each probe of one text."""
+    """Products z * (H z) of the tensors that the job scores, for each probe of one text; z is drawn for all tensors."""
     with twice_differentiable():
         loss = finite(mean_nll(task.loaded, ids), "a text")
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
     # A gradient without a graph (an unused expert's, or of a purely linear path) has no derivative: H z is 0 there.
     live = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]
+    own = [i for i, name in enumerate(task.selection.tensors) if task.scores(name)]
     for _ in range(task.options.probes):
         signs = [_signs(task, name, parameter, generator) for name, parameter in task.selection.parameters()]
         with twice_differentiable():
             products = torch.autograd.grad(
                 [gradients[i] for i in live],
-                parameters,
+                [parameters[i] for i in own],
                 [signs[i] for i in live],
                 retain_graph=True,
                 allow_unused=True,
                 materialize_grads=True,
             )
-        yield [wide(sign * product) for sign, product in zip(signs, products, strict=True)]
+        yield [wide(signs[i] * product) for i, product in zip(own, products, strict=True)]
 
 
 def _signs(task: Task, name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
@@ -100,16 +102,15 @@ def shared(task: Task, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Te
     The notes tell how large the standard errors are beside the estimates, both as root mean squares: near 1, most of
     the estimate is noise, and more probes or a smaller selection are needed.
     """
-    signal = noise = 0.0
+    terms: dict[str, list[float]] = {"signal": [], "noise": []}
     for name, value, error in diagonal(task):
-        signal += float(value.double().square().sum())
-        noise += float(error.double().square().sum())
+        terms["signal"].append(float(value.double().square().sum()))
+        terms["noise"].append(float(error.double().square().sum()))
         weight = wide(task.selection.anatomy.parameter(name).detach())
         scores = {"hutchinson": value.abs(), "obd": value * weight.square() / 2}
         yield name, {kind: scores[kind] for kind in names}
-    share = (noise / signal) ** 0.5 if signal else None
     for kind in names:
-        task.notes[kind] = {"probes": task.options.probes, "noise_over_estimate": share}
+        task.terms[kind] = Terms(terms, {"probes": task.options.probes})
 
 
 def hutchinson(task: Task) -> Iterator[Scored]:

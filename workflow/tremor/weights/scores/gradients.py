@@ -10,6 +10,9 @@ With g_i the gradient of text i's mean negative log-likelihood (nats a token), a
 
 For the true Fisher the labels of a text are drawn independently given its tokens, so the cross terms of the squared
 sum vanish in expectation (Bartlett) and one backward per text is an unbiased estimate.
+
+A job that scores some of the tensors only (`Task.mine`) builds the graph of all, and asks for the gradients of its own:
+every gradient is then the sum of the same terms in the same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +50,7 @@ def shared(task: Task, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Te
         raise ConfigError(f"{unknown[0]} does not share a backward pass; choose among {', '.join(SHARED)}")
     sums = _accumulate(task, names)
     count = len(task.sequences)
-    for number, (name, parameter) in enumerate(task.selection.parameters()):
+    for number, (name, parameter) in enumerate(task.parameters()):
         weight = wide(parameter.detach()).abs()
         scores = {}
         for kind in names:
@@ -58,8 +61,8 @@ def shared(task: Task, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Te
 
 def _accumulate(task: Task, names: Sequence[str]) -> dict[str, list[Tensor]]:
     """Sums over texts of g, |g| or g^2, float32 or wider; one accumulator a tensor and a score."""
-    with differentiable(task.selection) as chosen:
-        parameters = [parameter for _, parameter in chosen]
+    with differentiable(task.selection):
+        parameters = [parameter for _, parameter in task.parameters()]
         sums = {name: [torch.zeros_like(wide(p.detach())) for p in parameters] for name in names}
         for ids in track(task.sequences, "texts"):
             loss = finite(mean_nll(task.loaded, ids), "a text")
@@ -122,14 +125,14 @@ def _squares(
 ) -> Iterator[Scored]:
     """Sum of squared gradients of many losses, over the number of predicted tokens and draws."""
     tokens = sum(len(ids) - 1 for ids in task.sequences) * draws
-    with differentiable(task.selection) as chosen:
-        parameters = [parameter for _, parameter in chosen]
+    with differentiable(task.selection):
+        parameters = [parameter for _, parameter in task.parameters()]
         sums = [torch.zeros_like(wide(p.detach())) for p in parameters]
         for ids in track(task.sequences, "texts"):
             for loss in losses(ids):
                 gradients = [wide(g) for g in _grad(finite(loss, "a text"), parameters, keep=True)]
                 torch._foreach_addcmul_(sums, gradients, gradients)
-    for (name, _), total in zip(task.selection.parameters(), sums, strict=True):
+    for (name, _), total in zip(task.parameters(), sums, strict=True):
         yield name, total.div_(tokens)
 
 

@@ -11,7 +11,7 @@ matrix' diagonal.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from tremor.errors import NumericsError
 from tremor.models.anatomy import Anatomy, Slice
 from tremor.models.anatomy_projections import is_linear
 from tremor.progress import track
+from tremor.weights.quality import Terms
 from tremor.weights.scores.base import Scored, Task, wide
 from tremor.weights.select import Selection
 
@@ -59,8 +60,10 @@ def observe(task: Task, modules: dict[str, list[nn.Module]], take: Callable[[str
         Mamba), a fused kernel goes around them, or no token chose that expert.
 
     Raises:
-        NumericsError: No module was called, or an input is not finite.
+        NumericsError: No module was called in a job that scores all tensors, or an input is not finite.
     """
+    if not modules:  # none of them is this job's
+        return []
     called: set[str] = set()
 
     def watch(name: str) -> Callable[..., None]:
@@ -81,22 +84,24 @@ def observe(task: Task, modules: dict[str, list[nn.Module]], take: Callable[[str
     finally:
         for handle in handles:
             handle.remove()
-    if not called:
+    if not called and task.mine is None:
         raise NumericsError(f"{next(iter(modules))} and the others were never called: a fused kernel goes around them")
     return [name for name in modules if name not in called]
 
 
-def _scored(task: Task, score: str) -> dict[str, list[nn.Module]]:
-    modules = linears(task.selection)
-    left_out = [name for name in task.selection.tensors if name not in modules]
-    task.notes[score] = {"tensors_left_out": left_out}
+def _scored(task: Task, score: str, among: Collection[str] | None = None) -> dict[str, list[nn.Module]]:
+    """Modules of the weights that a score is defined for and that this job scores; the other weights are noted."""
+    modules = {n: found for n, found in linears(task.selection).items() if among is None or n in among}
+    left_out = [name for name in task.selection.tensors if name not in modules and task.scores(name)]
+    task.terms[score] = Terms({"left_out": left_out, "unused": []})
     task.selection.only(modules)  # refuses a selection without any linear layer
-    return modules
+    return {name: found for name, found in modules.items() if task.scores(name)}
 
 
 def _leave_out(task: Task, score: str, modules: dict[str, list[nn.Module]], unused: list[str]) -> list[str]:
     """Names of the modules that were seen; the others are noted."""
-    task.notes[score]["tensors_left_out"] += unused
+    lists = task.terms[score].lists
+    task.terms[score] = Terms({**lists, "unused": [*lists["unused"], *unused]})
     if unused:
         _LOG.info(
             "%s is not defined for %d weights whose module is never called: %s ...", score, len(unused), unused[0]
@@ -147,9 +152,7 @@ def activation_spike(task: Task) -> Iterator[Scored]:
     them one after the other is in `tremor.weights.spikes`.
     """
     writers = {part.parameter for part in writers_of(task.selection.anatomy)}
-    modules = {name: found for name, found in _scored(task, "activation_spike").items() if name in writers}
-    task.notes["activation_spike"] = {"tensors_left_out": [n for n in task.selection.tensors if n not in modules]}
-    task.selection.only(modules)
+    modules = _scored(task, "activation_spike", writers)
     peaks: dict[str, Tensor] = {}
 
     def take(name: str, given: Tensor) -> None:

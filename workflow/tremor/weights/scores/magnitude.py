@@ -29,9 +29,10 @@ def z_score(task: Task) -> Iterator[Scored]:
 def z_score_global(task: Task) -> Iterator[Scored]:
     """|w - mean| / std over all selected scalars: one pass for the mean, one for the deviation, one for the scores."""
     count = task.selection.count
-    total = sum(float(_inside(task.selection, n, w).double().sum()) for n, w in task.weights())
+    total = sum(float(_inside(task.selection, n, w).double().sum()) for n, w in task.weights(every=True))
     mean = total / count
-    squares = sum(float((_inside(task.selection, n, w).double() - mean).square().sum()) for n, w in task.weights())
+    spread = (_inside(task.selection, n, w).double() - mean for n, w in task.weights(every=True))
+    squares = sum(float(away.square().sum()) for away in spread)
     for name, weight in task.weights():
         yield name, _distance(weight, mean, (squares / count) ** 0.5)
 
@@ -48,7 +49,9 @@ def z_score_robust(task: Task) -> Iterator[Scored]:
 
 def random_order(task: Task) -> Iterator[Scored]:
     """Uniform numbers: the ranking that any score has to beat."""
-    for number, (name, weight) in enumerate(task.weights()):
+    numbers = {name: number for number, name in enumerate(task.selection.tensors)}
+    for name, weight in task.weights():
+        number = numbers[name]
         generator = torch.Generator().manual_seed(task.options.seed * 1_000_003 + number)
         yield name, torch.rand(weight.shape, generator=generator)
 

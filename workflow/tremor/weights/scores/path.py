@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from tremor.progress import Progress
+from tremor.weights.quality import Terms
 from tremor.weights.scores.base import Scored, Task, differentiable, finite, wide
 
 POWER = 2  # alpha = u ** POWER
@@ -57,12 +58,13 @@ def attributions(task: Task) -> Iterator[Scored]:
     ends = {0.0: 0.0, 1.0: 0.0}
     with differentiable(task.selection) as chosen, Progress(task.options.steps, "points of the path") as progress:
         values = {name: parameter.detach() for name, parameter in chosen}
-        sums = [torch.zeros_like(wide(value)) for value in values.values()]
+        own = [name for name in values if task.scores(name)]
+        sums = [torch.zeros_like(wide(values[name])) for name in own]
         for alpha, share in nodes(task.options.steps):
             scaled = {name: _scaled(task, name, value, alpha).requires_grad_() for name, value in values.items()}
             for ids in task.sequences:
                 found = torch.autograd.grad(
-                    _loss(task, scaled, ids), list(scaled.values()), allow_unused=True, materialize_grads=True
+                    _loss(task, scaled, ids), [scaled[name] for name in own], allow_unused=True, materialize_grads=True
                 )
                 torch._foreach_add_(sums, [wide(g) for g in found], alpha=share / texts)
             progress.advance()
@@ -70,20 +72,14 @@ def attributions(task: Task) -> Iterator[Scored]:
             for alpha in ends:
                 scaled = {name: _scaled(task, name, value, alpha) for name, value in values.items()}
                 ends[alpha] = sum(float(_loss(task, scaled, ids)) for ids in task.sequences) / texts
-    total = 0.0
-    for (name, value), gradient in zip(values.items(), sums, strict=True):
-        attribution = gradient.mul_(wide(value))
+    parts: list[float] = []
+    for name, gradient in zip(own, sums, strict=True):
+        attribution = gradient.mul_(wide(values[name]))
         mask = task.selection.chosen[name].mask(attribution.device)
-        total += float(attribution.double().sum() if mask is None else attribution[mask].double().sum())
+        parts.append(float(attribution.double().sum() if mask is None else attribution[mask].double().sum()))
         yield name, attribution
-    change = ends[1.0] - ends[0.0]
-    task.notes["weight_ig"] = {
-        "steps": task.options.steps,
-        "loss": ends[1.0],
-        "loss_at_zero": ends[0.0],
-        "attribution_sum": total,
-        "completeness_error": abs(total - change) / abs(change) if change else None,
-    }
+    common = {"steps": task.options.steps, "loss": ends[1.0], "loss_at_zero": ends[0.0]}
+    task.terms["weight_ig"] = Terms({"attribution": parts}, common)
 
 
 def weight_ig(task: Task) -> Iterator[Scored]:

@@ -1,0 +1,23 @@
+"""Rule critical_weights_shard: a shard's share of the changed models, random controls included."""
+
+from tremor import job
+from tremor.experiments import session
+from tremor.shards import Shard
+
+
+def run(inputs, params, outputs):
+    opened = session.open_job(inputs, params, dtype=params.dtype)
+    from tremor.experiments import critical_weights  # imports torch, for which the session has set the platform
+
+    critical_weights.measure_shard(
+        opened,
+        params.settings,
+        rankings=inputs.rankings,
+        shard=Shard.parse(params.wildcards.shard),
+        data=outputs.part,
+        provenance=job.provenance(inputs, params),
+    )
+
+
+if "snakemake" in globals():
+    job.main(run, snakemake)  # noqa: F821
