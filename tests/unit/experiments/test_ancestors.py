@@ -89,7 +89,10 @@ def test_other_platform(results: Path, chain: Any, tmp_path: Path, key: str, the
     elsewhere = {**origin, "applied": {**origin["applied"], key: there}}
     for name, wanted in (("exp12", "boundary"), ("spectrum", "spectrum")):
         bad = edited(results / f"{name}.h5", tmp_path / f"{name}.h5", provenance={"platform": elsewhere})
-        said = rf"{name}\.h5 was made on another platform: .*{key} {there!r} there, {here!r} here.*--forcerun {name}_measure"
+        said = (
+            rf"{name}\.h5 was made on another platform: .*{key} {there!r} there, {here!r} here.*"
+            rf"--forcerun {name}_measure"
+        )
         paths = {"boundary": results / "exp12.h5", "spectrum": results / "spectrum.h5", wanted: bad}
         with pytest.raises(ArtifactError, match=said):
             chain.distances(tmp_path / "out", paths["boundary"], paths["spectrum"], "angles")

@@ -88,8 +88,8 @@ def measure(
     texts = read_texts(settings["texts"], int(settings["num_texts"]), file)
     ids = [token_ids(loaded, text) for text in texts]
     layers = chosen_layers(settings["layers"], loaded.anatomy.n_layers)
-    clean = _clean(loaded, ids, layers)
-    gains = _gains(session, ids[: int(settings["gain_texts"])], layers, clean, settings)
+    clean = clean_states(loaded, ids, layers)
+    gains = layer_gains(session, ids[: int(settings["gain_texts"])], layers, clean, settings)
     noisy = _sensitivity(loaded, ids[: int(settings["sensitivity_texts"])], layers, settings)
     secants = _secants(clean, layers, int(settings["pairs"]))
     rank_table = _ranks(clean, layers, settings)
@@ -122,7 +122,7 @@ def _ids(loaded: LoadedModel, ids: npt.NDArray[np.int64], rows: int) -> torch.Te
     return torch.from_numpy(ids)[None].repeat(rows, 1).to(loaded.device)
 
 
-def _clean(loaded: LoadedModel, ids: Sequence[npt.NDArray[np.int64]], layers: Sequence[int]) -> Clean:
+def clean_states(loaded: LoadedModel, ids: Sequence[npt.NDArray[np.int64]], layers: Sequence[int]) -> Clean:
     """One forward of each text; the first is resumed behind every block and must give the same bits."""
     found = Clean({k: [] for k in layers}, {k: [] for k in layers}, [])
     for number, each in enumerate(ids):
@@ -171,7 +171,7 @@ def _quality(solved: Spectrum, sigma: float, norm: float, error: float) -> dict[
     }
 
 
-def _gains(
+def layer_gains(
     session: Session,
     ids: Sequence[npt.NDArray[np.int64]],
     layers: Sequence[int],

@@ -50,23 +50,7 @@ def layer_table(
     centred = logits - logits.mean(axis=1, keepdims=True)
     shared = min(int(settings["gain_texts"]), int(settings["sensitivity_texts"]), len(logits))
     for place, layer in enumerate(layers):
-        row: dict[str, Any] = {
-            "layer": layer,
-            "n_layers": model.n_layers,
-            "relative_depth": (layer + 1) / model.n_layers,
-            "mixer": model.mixers[layer],
-        }
-        for target in ("logits", "centred_logits", "final"):
-            for source in SOURCES:
-                if target != "centred_logits" or target in settings["targets"]:
-                    row |= _gain_columns(gains, f"{source}_{target}", place)
-        asked = [np.asarray(gains[name][place]) for name in gains if name.startswith("converged_")]
-        residuals = [np.asarray(gains[name][place]) for name in gains if name.startswith("residual_")]
-        row |= {
-            "gain_texts": next(iter(gains.values())).shape[1],
-            "max_residual": float(np.max(residuals)),
-            "unconverged": int(sum(int((~each).sum()) for each in asked)),
-        }
+        row = gain_row(model, layer, place, gains, settings["targets"])
         row |= _sensitivity_columns(gains, noisy, place, shared)
         slopes = secants[layer]
         pairs = min(int(settings["pairs"]), len(logits) - 1)
@@ -90,6 +74,38 @@ def layer_table(
             row[f"participation_ratio_{each['level']}"] = each["participation_ratio"]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def gain_row(
+    model: Model, layer: int, place: int, gains: Mapping[str, npt.NDArray[Any]], targets: Sequence[str]
+) -> dict[str, Any]:
+    """The columns of one layer that its gains alone give.
+
+    Args:
+        model: What the table says of the model itself.
+        layer: Number of the block.
+        place: Its row in the gains.
+        gains: [layers, texts] by name.
+        targets: What was differentiated.
+    """
+    row: dict[str, Any] = {
+        "layer": layer,
+        "n_layers": model.n_layers,
+        "relative_depth": (layer + 1) / model.n_layers,
+        "mixer": model.mixers[layer],
+    }
+    for target in ("logits", "centred_logits", "final"):
+        for source in SOURCES:
+            if target != "centred_logits" or target in targets:
+                row |= _gain_columns(gains, f"{source}_{target}", place)
+    asked = [np.asarray(gains[name][place]) for name in gains if name.startswith("converged_")]
+    residuals = [np.asarray(gains[name][place]) for name in gains if name.startswith("residual_")]
+    return {
+        **row,
+        "gain_texts": next(iter(gains.values())).shape[1],
+        "max_residual": float(np.max(residuals)),
+        "unconverged": int(sum(int((~each).sum()) for each in asked)),
+    }
 
 
 def _gain_columns(gains: Mapping[str, npt.NDArray[Any]], name: str, place: int) -> dict[str, float]:

@@ -61,7 +61,7 @@ def measure(
     whole = len(asked) == len(selected)
     partial = folder.with_name(f".{folder.name}{'' if whole else f'.{asked[0].stem}'}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    attributes = {**_model(session), "decode": decode, "schema": SCHEMA}
+    attributes = {**model_attributes(session), "decode": decode, "schema": SCHEMA}
     origin = session.provenance(**provenance)
     batches = [range(start, min(start + batch, len(asked))) for start in range(0, len(asked), batch)]
     keys = [
@@ -75,7 +75,7 @@ def measure(
     ]
     missing = [i for group, _ in todo for i in group]
     lengths = [len(prompts[i]) for i in missing]
-    require_space(partial, [plans[i] for i in missing], lengths, loaded, settings["tokens"])
+    require_space(partial, [plans[i] for i in missing], lengths, loaded, settings["tokens"], batch=batch)
     if len(missing) < len(asked):
         _log.info("%d finished questions of an earlier attempt are taken over", len(asked) - len(missing))
     with Progress(len(missing), "questions") as progress:
@@ -128,7 +128,8 @@ def _plans(
     return [TapPlan(taps if chosen == "all" or question.name in chosen else few, always, steps) for question in asked]
 
 
-def _model(session: Session) -> dict[str, Any]:
+def model_attributes(session: Session) -> dict[str, Any]:
+    """What all recordings of a model say of it."""
     anatomy = session.loaded.anatomy
     return {
         "model": session.manifest["alias"],

@@ -82,7 +82,7 @@ def _open(request: platform.Request, *, manifest: Path, directory: Path, max_mem
         loaded=loaded,
         manifest=found,
         fingerprint=platform.fingerprint(request, device, attention=loaded.attention),
-        max_memory=_bytes(max_memory, device),
+        max_memory=memory_bytes(max_memory, device),
     )
 
 
@@ -177,7 +177,7 @@ def open_job(inputs: Any, params: Any, *, dtype: str) -> Session:
     )
 
 
-def _bytes(limit: float | str, device: str) -> float:
+def memory_bytes(limit: float | str, device: str) -> float:
     """``max_memory`` of the config in bytes; ``auto`` is half of what is free now."""
     if limit != "auto":
         return float(limit) * 2**30

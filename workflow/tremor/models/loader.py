@@ -32,6 +32,8 @@ DTYPES = {
     "float64": torch.float64,
 }
 
+_ALIGNMENT = 64  # bytes; what torch's allocator gives on the CPU
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -220,6 +222,7 @@ def load(
         model = _read(directory, model_class, options)
         if max_memory is None:
             model = _move(model, pick_device(device), directory)
+        align(model)
         model.eval()
         model.requires_grad_(False)
         _check_finite(model, directory)
@@ -233,9 +236,21 @@ def load(
         dtype=DTYPES[dtype],
         device=weight.device,
         attention=applied,
-        experts=experts,
+        experts=experts if any(part.n_experts for part in anatomy.block_parts) else None,
         digest=digest or manifest.weights_digest(directory),
     )
+
+
+def align(model: PreTrainedModel) -> None:
+    """Copy weights that begin where torch would not put them.
+
+    Weights on the CPU stay where the file has them, at an address that follows the length of its header; and kernels
+    take another path, with other roundings, at an address that is no multiple of their vectors. So the same weights,
+    saved twice, would give other bits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
 
 
 def _move(model: PreTrainedModel, device: torch.device, folder: Path) -> PreTrainedModel:
