@@ -55,3 +55,23 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     list(track(3, "rays"))
     assert "rays" in screen.getvalue()
     assert caplog.records == []
+
+
+def test_a_line_says_done_total_rate_and_what_remains() -> None:
+    progress = Progress(200, "rays", clock=lambda: 0.0)
+    progress.done = 50
+    assert progress.line(10.0) == "rays: 50 of 200 done, 5/s, 30 s left"
+
+
+def test_a_notebook_gets_a_bar_for_long_work_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There stderr is no terminal, and short work leaves nothing below the cell."""
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    for delay, shown in ((0.0, True), (60.0, False)):
+        screen = stream()
+        monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setattr("tremor.progress.NOTEBOOK_DELAY_S", delay)
+        list(track(3, "rays"))
+        assert ("rays" in screen.getvalue()) == shown
+    assert caplog.records == []

@@ -1,5 +1,6 @@
-"""Progress of long loops: a bar on a terminal, a log line now and then elsewhere."""
+"""Progress of long loops: a bar on a terminal and in a notebook, a log line now and then elsewhere."""
 
+import importlib.util
 import logging
 import sys
 import time
@@ -8,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 LOG_INTERVAL_S = 30.0
+NOTEBOOK_DELAY_S = 2.0  # a bar that comes and goes at once would only stay as an empty line
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Progress:
         self.total, self.description, self.done = total, description, 0
         self._clock = clock
         self._started = self._reported = clock()
-        self._bar = _terminal_bar(total, description)
+        self._bar = _bar(total, description)
 
     def advance(self, count: int = 1) -> None:
         """Note that `count` more items are done."""
@@ -62,14 +64,24 @@ class Progress:
             _log.info("%s", self.line(self._clock()))
 
 
-def _terminal_bar(total: int | None, description: str) -> Any:
-    if not sys.stderr.isatty():
+def _in_notebook() -> bool:
+    """Whether what is written to stderr appears below a cell."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+
+
+def _bar(total: int | None, description: str) -> Any:
+    notebook = _in_notebook()
+    if not notebook and not sys.stderr.isatty():
         return None
     try:
-        from tqdm import tqdm
+        # Without widgets the notebook's own bar would only warn; a bar of text does there too.
+        if notebook and importlib.util.find_spec("ipywidgets"):
+            from tqdm.auto import tqdm
+        else:
+            from tqdm import tqdm
     except ModuleNotFoundError:  # log lines tell the same
         return None
-    return tqdm(total=total, desc=description, leave=False)
+    return tqdm(total=total, desc=description, leave=False, delay=NOTEBOOK_DELAY_S if notebook else 0.0)
 
 
 @overload

@@ -22,7 +22,9 @@ from torch import Tensor
 from tremor.errors import ConfigError, NumericsError, PromptError
 from tremor.evaluate.logits import LogitStore
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 
+FEW_BATCHES = 8
 INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 BosPolicy = Literal["auto", "always", "never"]
 Status = Literal["ok", "nan_logits", "inf_loss"]
@@ -263,7 +265,9 @@ def batches(texts: Texts, batch_size: int) -> Iterator[list[Window]]:
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; use at least 1")
     order = sorted(range(len(texts.windows)), key=lambda i: (-len(texts.windows[i].ids), i))
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    # A campaign evaluates a few batches many times, and tells of its own progress.
+    for start in track(starts, "batches of texts") if len(starts) > FEW_BATCHES else starts:
         yield [texts.windows[i] for i in order[start : start + batch_size]]
 
 

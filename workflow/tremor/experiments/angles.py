@@ -10,6 +10,7 @@ import pandas as pd
 from tremor.compare.angles import Ranked, Unembedding, rank_angles
 from tremor.compare.recording import Recording, open_recording
 from tremor.errors import ArtifactError
+from tremor.progress import track
 from tremor.statistics.spread import spread
 from tremor.store.documents import write_json
 from tremor.store.provenance import collect
@@ -52,7 +53,7 @@ def measure(
     tables, checks = [], []
     origin: dict[str, Any] = {}
     with Unembedding(unembedding, block=settings["block"]) as matrix:
-        for path in recordings:
+        for path in track(recordings, "recordings"):
             with open_recording(path) as run:
                 origin = origin or _origin(run, provenance)
                 for name, other in ((path, run.attributes), (unembedding, matrix.attributes)):

@@ -12,6 +12,7 @@ from tremor.experiments.gain_results import write_gains
 from tremor.experiments.prompt_set import read_prompts, select
 from tremor.experiments.session import Session
 from tremor.probe.base import to_array
+from tremor.progress import track
 from tremor.shards import WHOLE, Shard
 from tremor.store.shards import Part, stacked, write_part
 
@@ -102,7 +103,7 @@ def _part(
     own: dict[str, Any] = {}
     rows, nudges, means = [], [], []
     evaluated, sizes = np.zeros(len(shares), dtype=np.int64), np.zeros(len(shares), dtype=np.int64)
-    for place, number in enumerate(shares):
+    for place, number in enumerate(track(shares, "prompts")):
         prompt = chosen[number]
         there = gains.place(loaded, prompt, spectrum, bos=bos, max_memory=session.max_memory)
         tools = gains.instruments(

@@ -13,6 +13,7 @@ from tremor.compare.logits import decision
 from tremor.compare.recording import Recording, open_recording
 from tremor.compare.runs import compare_runs, first_row_differing
 from tremor.errors import ArtifactError
+from tremor.progress import track
 from tremor.statistics.spread import spread
 from tremor.store.documents import read_json, write_json
 from tremor.store.provenance import collect
@@ -59,7 +60,7 @@ def measure(
         )
     tables, questions, dtypes = [], [], [""]
     origin: dict[str, Any] = {}
-    for path_a, path_b in zip(recordings_a, recordings_b, strict=True):
+    for path_a, path_b in track(list(zip(recordings_a, recordings_b, strict=True)), "questions"):
         with open_recording(path_a) as a, open_recording(path_b) as b:
             parted, rows = compare_runs(a, b)
             tables.append(rows)

@@ -20,6 +20,7 @@ from tremor.experiments import esa_shared
 from tremor.experiments.session import Session
 from tremor.models import corpus
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 from tremor.statistics.proportion import wilson
 from tremor.store.documents import write_json
 from tremor.store.tables import write_csv
@@ -79,7 +80,7 @@ def measure(
     allowed = token_attack.usable_tokens(loaded)
     plan = [(a, s) for a in settings["attacks"] for s in settings["epsilons" if a in EMBEDDING else "edits"]]
     rows, clean = [], []
-    for number, (source, question) in enumerate(asked):
+    for number, (source, question) in enumerate(track(asked, "prompts")):
         for index, (attack, size) in enumerate(plan):
             rng = np.random.default_rng([settings["seed"], number, index])
             trial = _trial(victim, question, attack, size, settings, allowed, rng)

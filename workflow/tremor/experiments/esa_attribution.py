@@ -19,6 +19,7 @@ from tremor.evaluate.continuation import continuation, encode
 from tremor.experiments import esa_shared
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 from tremor.statistics.attribution import agreement, consistency, position_bias
 from tremor.store.documents import write_json
 from tremor.store.tables import read_csv, write_csv
@@ -231,7 +232,7 @@ def answer(
     """
     context = loaded.anatomy.context
     found = np.zeros(orders.shape)
-    for row, order in enumerate(orders):
+    for row, order in enumerate(track(orders, "orders")):
         text = prompt(names, shown, statistics, order.tolist())
         needed = max(len(encode(loaded, f"{text} {name}")) for name in names)
         if context is not None and needed > context:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tremor.evaluate import nll
 from tremor.experiments import esa_shared
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 from tremor.weights import bits, bitsearch
 from tremor.weights.bitsearch import Flip, Memory
 from tremor.weights.scores.base import differentiable, encode, mean_nll
@@ -42,7 +43,7 @@ def run(
             rows += found
         flips = [row["flip"] for row in found[1:]]
         for role in ("random", "same_bits"):
-            for draw in range(settings["draws"]):
+            for draw in track(settings["draws"], "random attacks"):
                 rng = np.random.default_rng([settings["seed"], number, role == "same_bits", draw])
                 # A memory of its own: the search has changed the codes of the other one.
                 with bitsearch.memory_of(loaded, selection, rule) as memory:

@@ -13,6 +13,7 @@ from tremor.evaluate.effects import Resampler
 from tremor.experiments import esa_bit_attack, esa_shared
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 from tremor.store.documents import write_json
 from tremor.store.tables import write_csv
 from tremor.weights import bits, bitsearch, components, quantise
@@ -106,7 +107,7 @@ def sweep(campaign: Campaign, selection: Selection, settings: Mapping[str, Any])
     """
     anatomy = campaign.loaded.anatomy
     rows = []
-    for number, (component, entries) in enumerate(components.by_component(selection).items()):
+    for number, (component, entries) in enumerate(track(components.by_component(selection).items(), "components")):
         rng = np.random.default_rng([settings["seed"], number])
         for name, flat in components.draw(entries, settings["weights"], rng):
             weight = anatomy.parameter(name).detach().reshape(-1)[flat : flat + 1]
@@ -186,7 +187,7 @@ def _precision(campaign: Campaign, selection: Selection, settings: Mapping[str, 
     plan += [(name, None, grids[name]) for name in settings["grids"]]
     resampler = Resampler(campaign.texts.tokens)
     rows = []
-    for name, kept, operation in plan:
+    for name, kept, operation in track(plan, "formats"):
         effect = campaign.effect(bitsearch.edits_of(selection), operation, allow_unchanged=True)
         found = outcome(effect.evaluation)
         per_text = effect.evaluation.delta_nll

@@ -16,6 +16,7 @@ from tremor.evaluate.predictions import Predictions
 from tremor.experiments.session import Session
 from tremor.models.corpus import Passage
 from tremor.models.loader import LoadedModel
+from tremor.progress import track
 from tremor.statistics.calibration import calibration
 from tremor.store.documents import write_json
 from tremor.store.tables import write_csv
@@ -190,7 +191,7 @@ def _tasks(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _generations(loaded: LoadedModel, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Greedy first, then the samples, of every prompt."""
     rows = []
-    for number, prompt in enumerate(settings["prompts"]):
+    for number, prompt in enumerate(track(settings["prompts"], "prompts")):
         for sample in range(settings["samples"] + 1):
             drawn = {} if sample == 0 else {"temperature": settings["temperature"], "top_p": settings["top_p"]}
             # One stream of uniform numbers for each prompt and sample, whatever the others are.

@@ -40,12 +40,24 @@ def populations(
     Raises:
         ConfigError: Nothing is selected.
     """
+    task = scoring(loaded, calibration=calibration, scores=scores, components=components, layers=layers)
+    for method in methods:
+        yield method, gather(task.selection, SCORES[method].stream(task))
+
+
+def scoring(
+    loaded: LoadedModel,
+    *,
+    calibration: Sequence[str],
+    scores: Mapping[str, Any],
+    components: Sequence[str] | None,
+    layers: Sequence[int] | None,
+) -> Task:
+    """The job of scoring what :func:`populations` gives, whose args these are."""
     options = esa_shared.options(scores)
     wanted = select(loaded.anatomy, layers=layers, components=components)
     task = Task(loaded, encode(loaded, calibration, options), wanted, options)
-    task = replace(task, selection=comparable(task))
-    for method in methods:
-        yield method, gather(task.selection, SCORES[method].stream(task))
+    return replace(task, selection=comparable(task))
 
 
 def operation(name: str, noise: float, seed: int) -> Operation:

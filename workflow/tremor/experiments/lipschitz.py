@@ -17,6 +17,7 @@ from tremor.probe.base import to_array, to_tensor
 from tremor.probe.noise import noise_floor
 from tremor.probe.readout import Readout
 from tremor.probe.routing import recorded
+from tremor.progress import track
 from tremor.statistics.quotient import distribution
 from tremor.store.atomic import replacing
 from tremor.store.documents import write_json
@@ -61,7 +62,7 @@ def measure(
     datasets: dict[str, Any] = {}
     rows, nudged, evaluated, mode = [], [], 0, ""
     chosen = read_prompts(prompts, settings["names"])
-    for prompt in chosen:
+    for prompt in track(chosen, "prompts"):
         there = gains.place(loaded, prompt, spectrum, bos=settings["bos"], max_memory=session.max_memory)
         tools = gains.instruments(
             loaded, there, probe=asked, max_memory=session.max_memory, samples=settings["floor_samples"], seed=seed

@@ -18,6 +18,7 @@ from tremor.probe.base import BasePoint
 from tremor.probe.local import Chain, DenseMap, LocalJacobians, Stage
 from tremor.probe.modules import block_modules
 from tremor.probe.spectrum import Spectrum, dense_spectrum, lanczos_spectrum
+from tremor.progress import track
 from tremor.statistics.difference import METRICS, paired
 from tremor.statistics.local import account
 from tremor.store.documents import write_json
@@ -225,7 +226,7 @@ def _modules(
     arithmetics = list(probe["arithmetic"])
     inputs = [walking.inputs_at(base.x, direction, sizes, arithmetic=a, fmt=base.fmt) for a in arithmetics]
     frames, left_out, evaluated = [], [], 0
-    for block in [_block(session, layer) for layer in settings["layers"]]:
+    for block in track([_block(session, layer) for layer in settings["layers"]], "blocks"):
         inside = block_modules(session.loaded, base, block)
         left_out += list(inside.left_out)
         response = nudges.respond(

@@ -17,6 +17,7 @@ from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
 from tremor.probe.base import base_point, dtype_name, to_array, to_tensor
 from tremor.probe.response import as_bits
+from tremor.progress import track
 from tremor.statistics.perturbation import noise_directions, state_metrics, token_metrics
 from tremor.store.documents import write_json
 from tremor.store.tables import write_csv
@@ -134,7 +135,7 @@ def _rows(loaded: LoadedModel, embeddings: torch.Tensor, settings: Mapping[str, 
     decode = gains.decoder(loaded)
     original = to_array(embeddings)
     own = _leader(before.logits)
-    for kind, scale, power, size, sequence in noisy(embeddings, settings):
+    for kind, scale, power, size, sequence in track(noisy(embeddings, settings), "noises"):
         after = answer(loaded, sequence)
         new = _leader(after.logits)
         yield {

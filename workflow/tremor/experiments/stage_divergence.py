@@ -12,6 +12,7 @@ from tremor.compare import bits
 from tremor.compare.recording import Recording, open_recording
 from tremor.compare.stages import Parted, Stage, parted, stages, unshared
 from tremor.errors import ArtifactError
+from tremor.progress import track
 from tremor.store.documents import write_json
 from tremor.store.provenance import collect
 from tremor.store.tables import read_csv, write_csv
@@ -56,7 +57,7 @@ def questions(a: Sequence[Path], b: Sequence[Path]) -> Iterator[Question]:
     """
     if len(a) != len(b):
         raise ArtifactError(f"one platform recorded {len(a)} questions, the other {len(b)}; record both again")
-    for first, second in zip(a, b, strict=True):
+    for first, second in track(list(zip(a, b, strict=True)), "questions"):
         with ExitStack() as opened:
             one, other = (opened.enter_context(open_recording(path)) for path in (first, second))
             yield Question(one, other, parted(one, other))

@@ -26,6 +26,7 @@ from tremor.errors import ArtifactError, ConfigError, NumericsError
 from tremor.models.loader import LoadedModel, quiet
 from tremor.models.manifest import file_digest
 from tremor.models.scan import training_scan
+from tremor.progress import track
 from tremor.store.documents import read_json, write_json
 
 _LOG = logging.getLogger(__name__)
@@ -201,7 +202,7 @@ def tune(
     loaded.model.requires_grad_(True)
     loaded.model.train()
     try:
-        for step in range(resumed, plan.steps):
+        for step in track(range(resumed, plan.steps), "steps"):
             loss, norm = _step(loaded, optimiser, step_rows(rows, plan, step), plan, step)
             losses.append(loss)
             norms.append(norm)

@@ -6,10 +6,8 @@ loop is repeatable: on one machine, the same seed, threads and data give the sam
 
 from __future__ import annotations
 
-import logging
 import math
 import random
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tremor.errors import NumericsError
 from tremor.models.corpus import FactPrompt
 from tremor.models.scan import training_scan
+from tremor.progress import track
 
-_LOG = logging.getLogger(__name__)
-_LOG_EVERY_S = 10.0
 _IGNORED = -100  # label that the cross-entropy leaves out
 
 
@@ -196,9 +193,9 @@ def fit(
     ]
     optimiser = torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.99), foreach=True)
     losses: list[float] = []
-    started = logged = time.monotonic()
     model.train()
-    for step, ids in enumerate(batches(documents, schedule, seed=seed, pad=pad)):
+    stream = batches(documents, schedule, seed=seed, pad=pad)
+    for step, ids in zip(track(schedule.steps, "steps"), stream, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
         with training_scan():
@@ -210,10 +207,6 @@ def fit(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        now = time.monotonic()
-        if now - logged >= _LOG_EVERY_S:
-            logged = now
-            _LOG.info("step %d of %d, loss %.3f, %.0f s", step + 1, schedule.steps, losses[-1], now - started)
     model.eval()
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tremor import floats
 from tremor.probe.base import BasePoint
+from tremor.progress import Progress
 
 Method = Literal["exact", "bisection"]
 LOOKAHEAD = 32  # distinct inputs of one ray in one batch at most, once few rays are left
@@ -119,10 +120,11 @@ class _Search:
     def open(self) -> npt.NDArray[np.int64]:
         return np.flatnonzero((self.changed < 0) & ~self.censored)
 
-    def scan(self, budget: int) -> None:
+    def scan(self, budget: int, progress: Progress) -> None:
         """Run every distinct input in order until the answer differs, the ray ends, or the budget is spent."""
         while True:
             rays = self.open()
+            progress.advance(len(self.directions) - rays.size - progress.done)
             ended = self.stairs.peek()[rays] > self.stairs.end
             self.censored[rays[ended]] = True
             self.certified[rays[ended]] = True
@@ -294,7 +296,8 @@ def find_boundaries(
     rows_before = response.rows_evaluated
     search = _Search(response, directions, s_max, arithmetic, threshold)
     if method == "exact":
-        search.scan(max_evaluations)
+        with Progress(len(directions), "rays") as progress:
+            search.scan(max_evaluations, progress)
         search.gallop()
     elif method == "bisection":
         search.originals(tolerance, max_iterations)

@@ -18,6 +18,7 @@ from tremor.models.loader import LoadedModel
 from tremor.probe.attention import differentiable
 from tremor.probe.base import BasePoint, to_array
 from tremor.probe.prefix import Prefix
+from tremor.progress import track
 
 Method = Literal["batched", "replicated"]
 
@@ -97,7 +98,7 @@ def _batched(target: LastPositionMap, chunk: int) -> Iterator[torch.Tensor]:
     row = target.base.embeddings[-1:].detach().clone().requires_grad_(True)
     output = target.forward(row, target.prefix(1))
     width = output.shape[1]
-    for start in range(0, width, chunk):
+    for start in track(range(0, width, chunk), "chunks of the Jacobian"):
         stop = min(start + chunk, width)
         cotangents = torch.zeros(stop - start, 1, width, dtype=output.dtype, device=output.device)
         cotangents[torch.arange(stop - start), 0, torch.arange(start, stop)] = 1

@@ -5,7 +5,8 @@ position against the frozen prefix records the chain; at the input of every stag
 differentiates by, so all stages share one graph and none is cut out of the model.
 
 A branch is what a mixer or an MLP adds to the residual stream, as a function of the stream that the norm before it
-reads. So a sequential block is (I + J_mlp) (I + J_mixer), a parallel one I + J_mixer + J_mlp.
+reads. So a sequential block is (I + J_mlp) (I + J_mixer), a parallel one I + J_mixer + J_mlp; a block that scales the
+stream at its end (`BlockParts.scale`) is that times its factor.
 """
 
 from collections.abc import Iterator, Mapping

@@ -128,7 +128,8 @@ class Prefix:
         cache = DynamicCache(config=cast(PreTrainedConfig, base.config))
         with torch.no_grad():
             base(inputs_embeds=embeddings[None], use_cache=True, **{self.argument: cache})
-        if not any(_remembers(layer) for layer in cache.layers):
+        # A layer without a past keeps it elsewhere (RecurrentGemma in its modules): rows would share one state.
+        if not cache.layers or not all(_remembers(layer) for layer in cache.layers):
             raise ModelError(
                 f"{type(base).__name__} ran the prefix without filling its cache; set probe.mode: reference"
             )
