@@ -299,7 +299,7 @@ PRUNINGS = (
 FLOORS = (
     "dtype", "mode", "attention", "batch_size", "prompts", "state_median", "state_max", "state_median_roundoffs",
     "logits_median", "logits_max", "logit_error_median", "logit_error_max", "weights_median", "weights_max",
-    "tokens_changed", "controls_exact", "controls_worst_ulps", "bits", "gate_relative_error",
+    "tokens_changed", "controls_exact", "logits_exact", "controls_worst_ulps", "bits", "gate_relative_error",
 )  # fmt: skip
 COLUMNS: Mapping[str, Sequence[str]] = {
     "cross": CROSS,
