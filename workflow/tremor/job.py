@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from tremor import memory
 from tremor.errors import ConfigError, TremorError
+from tremor.store import scratch
 
 _log = logging.getLogger(__name__)
 _RESERVED = ("threads", "resources", "wildcards")
@@ -111,7 +112,8 @@ def main(run: Run, snakemake: Any) -> None:
     Messages and warnings go to the rule's log file and to stderr. An error of Tremor's own ends the job with
     status 1 and one line `error: ...`; its traceback is in the log file. Any other exception is a defect:
     logged and raised again. Where memory runs out for batches whose size is up to Tremor, the job starts again with
-    smaller ones.
+    smaller ones. A resource `scratch`, which a profile may set for all rules, names a folder of the node in which large
+    artifacts grow (`tremor.store.scratch`).
 
     Args:
         run: the script's `run(inputs, params, outputs)`.
@@ -123,6 +125,8 @@ def main(run: Run, snakemake: Any) -> None:
     log = list(getattr(snakemake, "log", []) or [])
     with _logging(Path(str(log[0])) if log else None), _termination_raises():
         try:
+            resources = dict(_items(getattr(snakemake, "resources", {}), "resources", "?"))
+            scratch.use(resources.get("scratch"))
             memory.restarting(lambda: run(*unpack(snakemake)))
         except TremorError as error:
             _log.debug("traceback of the error below", exc_info=True)

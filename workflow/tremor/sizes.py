@@ -1,7 +1,7 @@
 """What a job needs of its machine, from the model's own numbers; for clusters, which must be told before (no torch)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 PROCESS_MB = 1500  # an interpreter with torch, transformers and a CPU context; measured 0.6 to 0.9 GB, CUDA takes more
@@ -28,3 +28,37 @@ def memory_mb(manifest: Mapping[str, Any], *, dtypes: Iterable[str], transient_g
     reading = 0.1 * float(manifest["bytes"])
     transient = 2 * AUTO_GIB if transient_gib == "auto" else float(transient_gib)
     return PROCESS_MB + math.ceil((weights + reading) / 2**20 + transient * GIB_MB)
+
+
+STAGES = 8  # tensors of the width that the stages of one token have at most: embedding, first block, final ones
+TAPS = 14  # the same for a block with all its taps, besides what its matrices take and give
+TOKEN_BYTES = 1024  # ids, leaders and their readings
+QUESTION_BYTES = 100_000  # attributes, and what HDF5 and its checksums take
+
+
+def recording_mb(manifest: Mapping[str, Any], *, dtype: str, settings: Mapping[str, Any], names: Sequence[str]) -> int:
+    """Disk that recordings take at most, before compression, which saves little.
+
+    A matrix between m inputs and n outputs, m the width at least, takes and gives no more than twice its size over the
+    width: so many numbers do all taps of a token have, besides those as wide as the stream.
+
+    Args:
+        manifest: The model's manifest.
+        dtype: Type the model runs in.
+        settings: The config block ``recorder``.
+        names: Questions that the job records.
+
+    Returns:
+        MB, rounded up.
+    """
+    width, layers, tokens = (int(n or 0) for n in (manifest["d_model"], manifest["n_layers"], settings["tokens"]))
+    stages = {"final": 1}.get(settings["taps"], STAGES) * width
+    full = stages if settings["taps"] != "all" else (STAGES + TAPS * layers) * width
+    if settings["taps"] == "all":
+        full += 2 * math.ceil(int(manifest["parameters"]) / max(1, width))
+    steps = tokens if settings["tap_steps"] == "all" else min(tokens, int(settings["tap_steps"]))
+    size = 0
+    for name in names:
+        here = full if settings["tap_questions"] == "all" or name in settings["tap_questions"] else stages
+        size += BYTES[dtype] * (here * steps + stages * (tokens - steps)) + TOKEN_BYTES * tokens + QUESTION_BYTES
+    return math.ceil(size / 2**20)

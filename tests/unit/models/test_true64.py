@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from families import FAMILIES, save_tiny, tiny
+from families import EXPERTS, FAMILIES, NOT_FLOAT64, UNCACHED, save_tiny, tiny
 from tremor.errors import NumericsError
 from tremor.models import loader, true64, true64_gate
 from tremor.models.loader import LoadedModel
@@ -29,8 +29,7 @@ SHORT = "The capital of France is"
 # What the A/A control of a Response does to the float32 noise that it draws.
 _DRAWING = ("randn.generator", "normal_.default", "_to_copy.default", "add.Tensor", "mul.Tensor")
 CONTROL = {f"aten.{name}{side}" for name in _DRAWING for side in ("", " (input)")}
-CACHED = tuple(family for family in FAMILIES if family != "rwkv")
-EXPERTS = ("mixtral", "gpt_oss")
+CACHED = tuple(family for family in FAMILIES if family not in UNCACHED)
 
 _converted: dict[str, LoadedModel] = {}
 
@@ -181,11 +180,11 @@ def test_a_block_equals_fifty_digits() -> None:
 # --- the gate, family by family --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_passes(wide: Models, loaded_model: Models, family: str) -> None:
+@pytest.mark.parametrize("family", ["llama", "gpt2", "falcon_alibi", "gpt_oss", "mamba", "rwkv", "gemma2", "qwen3_5"])
+def test_the_gate_passes_with_room(wide: Models, family: str) -> None:
+    """Every family passes: tests/unit/verify. Here the errors are measured, and the audit is asked by itself."""
     loaded = wide(family)
     base = base_point(loaded, LONG)
-    assert base.fmt == "float64"
     result = true64_gate.require(loaded, base)
     assert result.passed
     assert result.relative_error < true64_gate.LIMIT
@@ -193,7 +192,13 @@ def test_every_family_passes(wide: Models, loaded_model: Models, family: str) ->
     assert result.coarse_error < 1e-5
     assert result.step == pytest.approx(1e-12 * float(base.embeddings[-1].norm()), rel=0.01)
     assert true64_gate.audit(loaded, base) == []
-    narrow = loaded_model(family)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in NOT_FLOAT64])
+def test_every_family_is_the_same_function(wide: Models, loaded_model: Models, family: str) -> None:
+    loaded, narrow = wide(family), loaded_model(family)
+    base = base_point(loaded, LONG)
+    assert base.fmt == "float64"
     answer, rounded = hidden(loaded, base)[-1], hidden(narrow, base_point(narrow, LONG))[-1]
     # Same weights and the same function up to float32's roundings, of which there are some.
     assert 1e-8 < off(rounded, answer) < 3e-6

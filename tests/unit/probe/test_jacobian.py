@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from families import FAMILIES
 from tremor.errors import NumericsError
 from tremor.models.loader import LoadedModel
 from tremor.probe import attention
@@ -36,19 +35,6 @@ def full_jacobian(loaded: LoadedModel, base: BasePoint) -> Array:
         return answer
 
     return np.asarray(torch.autograd.functional.jacobian(final, base.embeddings)[:, -1].numpy())
-
-
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "rwkv"])
-def test_is_autograds_jacobian(loaded_model: Models, family: str) -> None:
-    loaded = loaded_model(family)
-    base = base_point(loaded, PROMPT)
-    expected = full_jacobian(loaded, base)
-    assert expected.shape == (len(Response(loaded, base, mode="reference").h0), len(base.x))
-    scale = np.abs(expected).max()
-    for method in METHODS:
-        found = jacobian(loaded, base, method=method)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING * scale, err_msg=method)
 
 
 @pytest.mark.parametrize("family", ["llama", "mamba", "opt_350m"])

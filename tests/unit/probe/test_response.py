@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from families import FAMILIES
+from families import EXPERTS, FAMILIES, UNCACHED
 from tremor.errors import ModelError, NumericsError, PlatformError
 from tremor.models.loader import LoadedModel
 from tremor.probe.base import BasePoint, base_point, to_array, to_tensor
@@ -18,9 +18,7 @@ from tremor.probe.response import AUTO_BATCHES, Response, as_bits, row_bytes
 
 Models = Callable[..., LoadedModel]
 Array = npt.NDArray[Any]
-# Each expert runs on the rows routed to it, so a row's rounding depends on its neighbours; the control says so.
-EXPERTS = ("mixtral", "gpt_oss")
-CACHED = tuple(family for family in FAMILIES if family != "rwkv")
+CACHED = tuple(family for family in FAMILIES if family not in UNCACHED)
 PROMPT = "The capital of France is"
 # Longer than every window of the tiny models (8), so that a wrong mask or position of the cache shows.
 LONG = "The capital of Spain is Madrid, and the one of Peru is Lima; I like"

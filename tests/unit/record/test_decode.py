@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from families import FAMILIES
+from families import FAMILIES, NO_CACHE
 from tremor.errors import ModelError, NumericsError, PromptError
 from tremor.record import decode
 from tremor.record.decode import Decoder, check_decoder, generate, prompt_ids, read_logits
@@ -34,6 +34,10 @@ def test_cached_uncached_and_hugging_face_agree(family, loaded_model):
     expected = oracle.sequences[0, len(ids) :].numpy()
     plain, plain_logits, _ = tokens(loaded, mode="uncached")
     assert plain.tolist() == expected.tolist()
+    if family in NO_CACHE:
+        with pytest.raises(ModelError, match="without returning its cache; set decode: uncached"):
+            check_decoder(loaded, [ids], "cached")
+        return
     cached, logits, _ = tokens(loaded)
     check_decoder(loaded, [ids], "cached")
     assert cached.tolist() == expected.tolist()

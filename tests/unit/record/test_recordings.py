@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from tremor.config import Config, block
 from tremor.errors import ArtifactError, ConfigError
 from tremor.experiments import recording_summary, recordings, unembedding
 from tremor.record.decode import prompt_ids
+from tremor.record.recording import TapPlan
+from tremor.record.taps import choose
+from tremor.sizes import recording_mb
+from tremor.store import scratch
 from tremor.store.hdf5 import Bf16, Hdf5Reader, read_hdf5
 from tremor.store.tables import read_csv
 
@@ -190,6 +195,42 @@ def test_a_killed_recording_goes_on_with_the_question_it_died_in(record, open_pl
         assert len(calls) == 1, "finished questions were recorded again"
     assert all(same(a, b) for a, b in zip(undisturbed, resumed, strict=True))
     assert not (tmp_path / ".killed.partial").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "mamba"])
+@pytest.mark.parametrize("taps", ["final", "stages", "all"])
+def test_the_disk_that_a_cluster_is_asked_for_is_enough(record, open_platform, family, taps):
+    opened = open_platform(family)
+    tokens = 300  # so that the fixed share of a question does not decide
+    settings = {**block(Config(), "recorder"), "taps": taps, "tokens": tokens, "tap_questions": "all"}
+    told = recording_mb(opened.manifest, dtype="float32", settings=settings, names=["capital"])
+    chosen = choose(opened.loaded, taps, prompt_ids(opened.loaded, "The capital of France is"), "cached")
+    real = TapPlan(chosen, [tap.name for tap in chosen], None).size(tokens) / 2**20
+    assert real <= told <= 6 * real + 1
+
+
+def test_a_killed_recording_goes_on_through_a_scratch(record, open_platform, monkeypatch, tmp_path):
+    opened = open_platform("llama")
+    monkeypatch.setenv(scratch.VARIABLE, "")
+    undisturbed = record("undisturbed", opened=opened)
+    node = tmp_path / "node"
+    monkeypatch.setenv(scratch.VARIABLE, str(node))
+    with monkeypatch.context() as patch:
+        kill_in(patch, 3)
+        with pytest.raises(Killed):
+            record("killed", opened=opened)
+    assert sorted(path.name for path in (tmp_path / ".killed.partial").glob("q*")) == ["q01.h5", "q02.h5"]
+    with monkeypatch.context() as patch:
+        calls = kill_in(patch, 99)
+        resumed = record("killed", opened=opened)
+        assert len(calls) == 1, "finished questions were recorded again"
+    assert all(same(a, b) for a, b in zip(undisturbed, resumed, strict=True))
+    assert not list(node.iterdir())
+    monkeypatch.setattr(scratch, "free", lambda: 10)
+    with pytest.raises(
+        ArtifactError, match=rf"recordings grow in the scratch {node}, up to .* and 10.0 bytes are free"
+    ):
+        record("small", opened=opened)
 
 
 def test_what_was_finished_under_other_settings_or_is_damaged_is_recorded_again(

@@ -54,6 +54,14 @@ def _split(block: Call, width: int) -> tuple[Call, list[Call], list[Call]]:
     mixers = [c for c in rest if _MIXER_KEYWORDS & set(c.kwargs)]
     if len(mixers) > 1:  # RWKV hands its state to the feed-forward too
         mixers = [c for c in mixers if _kind(c.module) is not None]
+    assert block.input is not None
+    for mixer in mixers:
+        if mixer.input is not None and mixer.input.numel() != block.input.numel():
+            raise ModelError(
+                f"block '{block.name}' ({type(block.module).__name__}) keeps several residual streams "
+                f"({tuple(block.input.shape)}, its mixer reads {tuple(mixer.input.shape)}); "
+                "models with one are understood"
+            )
     if len(mixers) != 1:
         raise ModelError(
             f"cannot tell what mixes positions in block '{block.name}' ({type(block.module).__name__}); "
@@ -64,15 +72,23 @@ def _split(block: Call, width: int) -> tuple[Call, list[Call], list[Call]]:
         raise ModelError(
             f"block '{block.name}' ({type(block.module).__name__}) has several feed-forward parts: "
             + ", ".join(c.name.rsplit(".", 1)[-1] for c in mlp)
+            + "; blocks of one mixer and one MLP are understood"
         )
     return mixers[0], mlp, norms
 
 
-def _sum_is(total: Tensor | None, a: Tensor | None, b: Tensor | None) -> bool:
-    """Whether `total` is `a + b` bit for bit (floating addition commutes exactly)."""
+def _scales(module: nn.Module) -> list[Tensor]:
+    """Numbers that a module holds itself: Gemma 4 multiplies the stream by one at the end of a block."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return [tensor.detach() for tensor in own if tensor.numel() == 1 and tensor.is_floating_point()]
+
+
+def _sum_is(total: Tensor | None, a: Tensor | None, b: Tensor | None, scale: Tensor | None = None) -> bool:
+    """Whether `total` is `a + b` (times a number) bit for bit; floating addition commutes exactly."""
     if total is None or a is None or b is None or a.numel() != b.numel():
         return False
-    return same(total.reshape(-1), a.reshape(-1) + b.reshape(-1).to(a.device))
+    found = a.reshape(-1) + b.reshape(-1).to(a.device)
+    return same(total.reshape(-1), found if scale is None else found * scale.to(found.device))
 
 
 def _branch(call: Call, width: int, residuals: list[Tensor]) -> tuple[TapPoint, Tensor]:
@@ -122,11 +138,14 @@ def _mlp_reads_mixer(block: Call, mixer: Call, mlp: Call) -> bool:
     return not same(seen[-1], mlp.input)
 
 
-def _flow(block: Call, mixer: Call, mlp: list[Call], norms: list[Call], width: int) -> tuple[bool, dict[str, TapPoint]]:
+def _flow(
+    block: Call, mixer: Call, mlp: list[Call], norms: list[Call], width: int
+) -> tuple[bool, float, dict[str, TapPoint]]:
     """Follow the residual through a block.
 
     Returns:
-        Whether the block is parallel, and the taps "mixer", "mlp" and (sequential blocks) "mid".
+        Whether the block is parallel, the factor on the stream at its end, and the taps "mixer", "mlp" and
+        (sequential blocks) "mid".
     """
     assert block.input is not None
     direct = block.children
@@ -138,7 +157,7 @@ def _flow(block: Call, mixer: Call, mlp: list[Call], norms: list[Call], width: i
     own, value = _branch(mixer, width, bases)
     taps = {"mixer": own}
     if not mlp:
-        return False, taps
+        return False, 1.0, taps
     parallel = not _mlp_reads_mixer(block, mixer, mlp[0])
     mid: Tensor | None = None
     if not parallel:
@@ -156,11 +175,16 @@ def _flow(block: Call, mixer: Call, mlp: list[Call], norms: list[Call], width: i
     own, value = _branch(last, width, bases)
     taps["mlp"] = own
     ends = [block.output, *[n.input for n in norms if same(n.output, block.output)]]
-    for point, add in _ways(own, value, norms):
-        if not parallel and any(_sum_is(end, add, base) for end in ends for base in bases):
+    ways = (
+        []
+        if parallel
+        else [(way, scale) for scale in (None, *_scales(block.module)) for way in _ways(own, value, norms)]
+    )
+    for (point, add), scale in ways:
+        if any(_sum_is(end, add, base, scale) for end in ends for base in bases):
             taps["mlp"] = point
-            break
-    return parallel, taps
+            return parallel, 1.0 if scale is None else float(scale), taps
+    return parallel, 1.0, taps
 
 
 def _roles(block: Call, mixer: Call, mlp: list[Call], norms: list[Call]) -> dict[str, str]:
@@ -245,7 +269,7 @@ def read_block(
     if key not in known:
         known[key] = _experiments(mixer, mlp, experts, prefix, width, n_heads)
     kind, found, transposed = known[key]
-    parallel, flow = _flow(block, mixer, mlp, norms, width)
+    parallel, scale, flow = _flow(block, mixer, mlp, norms, width)
     taps = {**_named_taps(block), **flow, "mixer.input": TapPoint(mixer.module, "input")}
     if mlp:
         taps["mlp.input"] = TapPoint(mlp[0].module, "input")
@@ -259,6 +283,7 @@ def read_block(
         norms={n.name.removeprefix(prefix): n.module for n in norms},
         roles=_roles(block, mixer, mlp, norms),
         parallel=parallel,
+        scale=scale,
         projections=found.within(prefix),
         router=router,
         experts=None if experts is None else experts.module,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tremor.errors import ModelError
+from tremor.models.anatomy_projections import is_linear
 from tremor.models.anatomy_trace import Call, Tracer, same
 
 
@@ -51,7 +52,9 @@ def _find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     found: list[tuple[str, nn.ModuleList]] = []
     for name, module in model.named_modules():
         inside = any(name.startswith(outer + ".") for outer, _ in found)
-        if isinstance(module, nn.ModuleList) and len(module) == layers and not inside:
+        # A list of bare linears is no list of blocks, however long (Gemma 3n has some).
+        bare = isinstance(module, nn.ModuleList) and all(is_linear(item) for item in module)
+        if isinstance(module, nn.ModuleList) and len(module) == layers and not inside and not bare:
             found.append((name, module))
     if len(found) != 1:
         names = ", ".join(name for name, _ in found) or "none"

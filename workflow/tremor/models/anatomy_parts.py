@@ -54,9 +54,9 @@ class Projections:
     """Parameters of a block by their part in the computation; None where the block has no such part.
 
     Attributes:
-        q: Query.
+        q: Query; with the gate of the heads' output where one projection makes both (Qwen 3.5).
         k: Key.
-        v: Value.
+        v: Value; None too where keys and values come from one projection.
         o: Output projection of the mixer.
         gate: The MLP's projection that goes through the activation, where another one multiplies it.
         up: The MLP's input projection.
@@ -86,13 +86,14 @@ class BlockParts:
         name: Full name of the block in the model.
         module: The block.
         mixer: The module that moves information between positions.
-        mixer_kind: "attention", "ssm" (Mamba) or "recurrent" (RWKV and others).
+        mixer_kind: "attention", "ssm" (Mamba, gated DeltaNet) or "recurrent" (RWKV and others).
         mlp: The MLP: no module, one module, or the two linears that OPT calls by themselves.
         norms: Norms called by the block itself, by name.
         roles: What each norm is for: "mixer_in", "mlp_in", "both_in", "mixer_out", "mlp_out", "residual" (it
             norms the stream itself, at the end of the block) or "other".
         parallel: Whether the MLP reads the block's input rather than what the mixer made of it.
         projections: Slices of parameters.
+        scale: Factor on the whole stream at the block's end, 1 for most (Gemma 4 learns one).
         router: The module that chooses experts, None for a dense MLP.
         experts: The module that holds the experts' weights, None for a dense MLP.
         n_experts: Number of experts, 0 for a dense MLP.
@@ -109,6 +110,7 @@ class BlockParts:
     roles: dict[str, str]
     parallel: bool
     projections: Projections
+    scale: float = 1.0
     router: nn.Module | None = None
     experts: nn.Module | None = None
     n_experts: int = 0

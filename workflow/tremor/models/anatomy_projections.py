@@ -8,7 +8,10 @@ on a random input:
 * a value channel reaches exactly one coordinate of each head that reads it;
 * a key channel, acting through the softmax, reaches all coordinates of a head.
 
-So the gradients of the even and of the odd coordinates of the heads tell the three apart, with exact zeros.
+So the gradients of the even and of the odd coordinates of the heads tell the three apart, with exact zeros. Where
+values are normed (Gemma 4) they reach whole heads too; then the mixer is run on one hidden state at all positions:
+attention is a mean of equal values, which no key can move. A gate on what the heads give (Qwen 3.5) reaches the last
+position alone, as queries do: where one projection makes both, it is the query projection.
 Likewise the output of a gated MLP is affine in its up projection and not in its gate.
 """
 
@@ -26,6 +29,8 @@ from tremor.models.anatomy_trace import Call, same
 # An affine function evaluated at scales 0, 1/2 and 1 has a second difference of some float32 roundings (1e-7
 # each, a few hundred terms); the curvature of an activation is far larger unless its argument is below 1e-3.
 _AFFINE = 1e-4
+# A mean of equal values moves by roundings (1e-7) when its weights do; by the weights' own size otherwise.
+_STILL = 1e-3
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -107,11 +112,21 @@ def _readers(call: Call) -> list[Call]:
     return [c for c in call.descendants() if is_linear(c.module) and same(c.input, call.input)]
 
 
-def _influence(call: Call, readers: list[Call], out: Call, head_width: int) -> list[Tensor]:
+def _influence(
+    call: Call, readers: list[Call], out: Call, head_width: int, *, alike: bool = False, first: bool = False
+) -> list[Tensor]:
     """How channels at the last position but one reach the heads at the last position.
 
+    Args:
+        call: The mixer's call.
+        readers: Linear modules that read its input.
+        out: The linear module that reads the heads.
+        head_width: Coordinates of one head.
+        alike: Whether all positions are given one hidden state.
+        first: Whether channels and heads at the first position are asked for instead, which sees no other.
+
     Returns:
-        For each reader a bool tensor [2, channels]: does it reach even (first row), odd coordinates of heads.
+        For each reader the gradient's magnitude [2, channels]: of even (first row), odd coordinates of heads.
     """
     assert call.input is not None
     generator = torch.Generator().manual_seed(0)
@@ -140,8 +155,9 @@ def _influence(call: Call, readers: list[Call], out: Call, head_width: int) -> l
             handles.append(reader.module.register_forward_hook(cut(place)))
         handles.append(out.module.register_forward_pre_hook(lambda module, args: heads.append(args[0])))
         with torch.enable_grad():
-            _replay(call, state, random(_at_least_float32(call.input)))
-            last = heads[-1].reshape(-1, heads[-1].shape[-1])[-1]
+            hidden = random(_at_least_float32(call.input))
+            _replay(call, state, hidden[..., -1:, :].expand_as(hidden).contiguous() if alike else hidden)
+            last = heads[-1].reshape(-1, heads[-1].shape[-1])[0 if first else -1]
             odd = (torch.arange(len(last), device=last.device) % head_width) % 2 == 1
             weights = torch.rand(len(last), generator=generator).to(last.device) + 0.5
             rows = []
@@ -152,8 +168,10 @@ def _influence(call: Call, readers: list[Call], out: Call, head_width: int) -> l
     finally:
         for handle in handles:
             handle.remove()
+    place = 0 if first else -2
     return [
-        torch.stack([grad.reshape(-1, grad.shape[-1])[-2] != 0 for grad in pair]) for pair in zip(*rows, strict=True)
+        torch.stack([grad.reshape(-1, grad.shape[-1])[place].abs() for grad in pair])
+        for pair in zip(*rows, strict=True)
     ]
 
 
@@ -172,10 +190,21 @@ def attention(call: Call, prefix: str, *, width: int, n_heads: int) -> Projectio
     readers, out = _readers(call), output_linear(call, width)
     if not readers or out is None:
         return None
-    reach = _influence(call, readers, out, max(1, _inputs(out.module) // n_heads))
+    width_of_head = max(1, _inputs(out.module) // n_heads)
+    reach = _influence(call, readers, out, width_of_head)
     found: dict[str, Slice] = {}
+    wide = [r for r, sides in zip(readers, reach, strict=True) if bool((sides != 0).all())]
+    blurred = not any(bool(((sides != 0).sum(0) == 1).any()) for sides in reach)
+    if blurred:
+        alone = [float(sides.norm()) for sides in _influence(call, readers, out, width_of_head, first=True)]
+        asked = [size for reader, size in zip(readers, alone, strict=True) if reader not in wide]
+        if any(size > _STILL * max(alone) for size in asked):  # one position's attention is 1, whatever is asked
+            return None
+        found = {part: whole(r, prefix) for part, r in _normed_values(call, wide, out, width_of_head).items()}
     for reader, sides in zip(readers, reach, strict=True):
-        count = sides.sum(0)
+        if blurred and reader in wide:
+            continue
+        count = (sides != 0).sum(0)
         for part, wanted in (("q", 0), ("v", 1), ("k", 2)):
             channels = count == wanted
             if not bool(channels.any()):
@@ -183,9 +212,26 @@ def attention(call: Call, prefix: str, *, width: int, n_heads: int) -> Projectio
             if part in found:
                 return None
             found[part] = _slice(reader, prefix, _compact(channels))
-    if set(found) != {"q", "k", "v"}:
+    if set(found) != {"q", "k", "v"} and not (blurred and set(found) == {"q", "k"}):
         return None
     return Projections(**found, o=whole(out, prefix))
+
+
+def _normed_values(call: Call, readers: list[Call], out: Call, head_width: int) -> dict[str, Call]:
+    """Tell keys from values where both reach whole heads, because values are normed.
+
+    Returns:
+        "k" and "v"; only "k" where one projection makes both; nothing if the mixer does not behave like attention.
+    """
+    if len(readers) not in (1, 2):
+        return {}
+    sizes = [float(g.norm()) for g in _influence(call, readers, out, head_width, alike=True)]
+    still = [size <= _STILL * max(sizes) for size in sizes]
+    if len(readers) == 1 and sizes[0] > 0:
+        return {"k": readers[0]}
+    if len(readers) == 2 and sum(still) == 1:
+        return {"k": readers[still.index(True)], "v": readers[still.index(False)]}
+    return {}
 
 
 def _moderate(name: str, tensor: Tensor, call: Call, generator: torch.Generator) -> Tensor:
@@ -303,9 +349,10 @@ def expert_mlp(call: Call, prefix: str, *, width: int) -> tuple[Projections, boo
     if len(stacks) != 2:
         return Projections(), False
     (first, a), (second, b) = sorted(stacks.items(), key=lambda item: -item[1].numel())
-    if a.numel() != 2 * b.numel() or a.shape[1] == a.shape[2]:
+    if a.numel() != 2 * b.numel():
         return Projections(), False
-    transposed = a.shape[1] == width
+    # A square first stack leaves the second to tell: [expert, width, inner], or transposed [expert, inner, width].
+    transposed = a.shape[1] == width if a.shape[1] != a.shape[2] else b.shape[2] == width
     axis = 2 if transposed else 1
     size = int(a.shape[axis])
 

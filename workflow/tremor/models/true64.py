@@ -12,6 +12,7 @@ What this cannot serve, and what is then refused with a `NumericsError`:
     - tables that are no function of the config (random ones, ones edited after loading): not reproducible;
     - code that rounds where torch's Python interface is not asked: compiled or scripted functions, kernels of other
       packages, numpy. The audit or the gate finds them.
+
 All families of tests/families.py pass. Falcon with ALiBi rounds its slopes to bfloat16 by intent: in float64 they
 are the exact powers, so for head counts that are no power of two the function is another one by up to 2^-9 in a slope.
 """
@@ -37,7 +38,7 @@ from tremor.models import loader
 from tremor.models.anatomy import describe
 from tremor.models.loader import LoadedModel
 
-__all__ = ["convert", "install", "installed", "load", "narrow", "refusal", "widened"]
+__all__ = ["convert", "install", "installed", "load", "narrow", "refusal", "widen", "widened"]
 
 log = logging.getLogger(__name__)
 
@@ -294,6 +295,21 @@ def convert(loaded: LoadedModel) -> LoadedModel:
     if getattr(loaded.model, "hf_device_map", None) is not None:
         raise refusal("it is spread over several devices and cannot be copied; use true64.load instead")
     return _finished(loaded, copy.deepcopy(loaded.model))
+
+
+def widen(loaded: LoadedModel) -> LoadedModel:
+    """Make a model true float64 in place: where a copy would not fit beside it.
+
+    Args:
+        loaded: A loaded model of any dtype; its weights are widened exactly as they are. It must not be used again.
+
+    Returns:
+        The same model, with its new anatomy and type.
+
+    Raises:
+        NumericsError: If it may not be called float64.
+    """
+    return _finished(loaded, loaded.model)
 
 
 def load(

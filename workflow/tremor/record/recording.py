@@ -17,6 +17,7 @@ from tremor.models.loader import LoadedModel
 from tremor.record.decode import TOP, Ids, Mode, Step, generate, limits, read_logits
 from tremor.record.questions import Question
 from tremor.record.taps import LastRows, Tap
+from tremor.store import scratch
 from tremor.store.hdf5 import Bf16, Hdf5Writer
 
 SCHEMA = "recording/1"
@@ -208,7 +209,7 @@ def _flush(files: Sequence[_File], buffer: _Rows, history: list[list[bool]], ind
 
 
 def require_space(
-    folder: Path, plans: Sequence[TapPlan], lengths: Sequence[int], loaded: LoadedModel, tokens: int
+    folder: Path, plans: Sequence[TapPlan], lengths: Sequence[int], loaded: LoadedModel, tokens: int, *, batch: int
 ) -> int:
     """Estimate the size of recordings, and refuse to begin if the disk has less.
 
@@ -216,9 +217,16 @@ def require_space(
         Bytes before compression, which saves little: the last bits of floats are noise.
 
     Raises:
-        ArtifactError: the disk is too small.
+        ArtifactError: the disk is too small, or the scratch is for the questions of one batch.
     """
-    needed = sum(plan.size(count) for plan, count in zip(plans, limits(loaded, lengths, tokens), strict=True))
+    sizes = [plan.size(count) for plan, count in zip(plans, limits(loaded, lengths, tokens), strict=True)]
+    needed, room = sum(sizes), scratch.free()
+    largest = max((sum(sizes[start : start + batch]) for start in range(0, len(sizes), batch)), default=0)
+    if room is not None and largest > room:
+        raise ArtifactError(
+            f"recordings grow in the scratch {scratch.current()}, up to {_readable(largest)} at a time, and "
+            f"{_readable(room)} are free there; free some space, name another scratch (or none), or lower recorder.taps"
+        )
     free = shutil.disk_usage(folder).free
     _log.info("recording %d questions: at most %s", len(plans), _readable(needed))
     if needed > free:
