@@ -8,6 +8,7 @@ order of the arguments is changed here: values that cannot belong to the option 
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 _PAIR = re.compile(r"[A-Za-z_]\w*=")
 _RULE_PAIR = re.compile(r"[A-Za-z_]\w*[:=]")
@@ -52,6 +53,30 @@ def targets_first(arguments: Sequence[str]) -> list[str]:
 _NOTHING = re.compile(r"(?!)")
 
 
+def broken_files(arguments: Sequence[str]) -> list[str]:
+    """What is wrong with the YAML of the config files of a command line, with lines, which Snakemake leaves out.
+
+    Args:
+        arguments: the command line without the program.
+
+    Returns:
+        One message for each file that is no YAML; none for a file that is missing, which Snakemake names itself.
+    """
+    from tremor.config import read_yaml
+    from tremor.errors import ConfigError
+
+    found, reading = [], False
+    for argument in arguments:
+        if argument.startswith("-"):
+            reading = argument in ("--configfile", "--configfiles")
+        elif reading and Path(argument).is_file():
+            try:
+                read_yaml(argument)
+            except ConfigError as error:
+                found.append(str(error))
+    return [message for message in found if "not valid YAML" in message]
+
+
 def main() -> int | None:
     """Run Snakemake with this process's arguments."""
     from snakemake.cli import main as snakemake
@@ -61,4 +86,9 @@ def main() -> int | None:
     # The Snakefile that is run may belong to another checkout; it must find that one's library, not this one's.
     for name in [name for name in sys.modules if name.partition(".")[0] == "tremor"]:
         del sys.modules[name]
-    return run()
+    try:
+        return run()
+    except SystemExit as end:
+        if end.code:
+            sys.stderr.writelines(f"error: {message}\n" for message in broken_files(sys.argv[1:]))
+        raise

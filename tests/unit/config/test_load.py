@@ -239,7 +239,7 @@ def test_config_cannot_be_changed() -> None:
 def test_users_file_lies_on_top_of_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(USER_FILE, encoding="utf-8")
     by_files = load_files(
-        [CONFIG / "config.default.yaml", CONFIG / "config.yaml", tmp_path / "my.yaml"], on_defaults=False
+        [CONFIG / "config.default.yaml", CONFIG / "config.yaml", tmp_path / "my.yaml"], defaults=False
     )
     config = load_files([tmp_path / "my.yaml"])
     assert by_files == config

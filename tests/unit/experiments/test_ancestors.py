@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tremor.errors import ArtifactError, NumericsError, PlatformError
-from tremor.experiments.session import _bytes, open_session
+from tremor.experiments.session import memory_bytes, open_session
 from tremor.store.documents import write_json
 from tremor.store.hdf5 import read_hdf5, write_hdf5
 
@@ -167,8 +167,8 @@ def test_session_refuses_changed_weights(chain: Any, saved_model: Callable[[str]
 
 
 def test_memory_of_a_session() -> None:
-    assert _bytes(0.5, "cpu") == 2**29
-    assert 2**20 < _bytes("auto", "cpu") < 2**50
+    assert memory_bytes(0.5, "cpu") == 2**29
+    assert 2**20 < memory_bytes("auto", "cpu") < 2**50
 
 
 def test_free_memory_that_cannot_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,4 +177,4 @@ def test_free_memory_that_cannot_be_known(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("builtins.open", missing)
     with pytest.raises(PlatformError, match=r"probe\.max_memory: auto cannot find out .* set a number of GiB"):
-        _bytes("auto", "cpu")
+        memory_bytes("auto", "cpu")

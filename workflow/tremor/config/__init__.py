@@ -5,7 +5,19 @@ uses. How to add a block is said in `tremor.config.root`. This package imports n
 because Snakemake reads it at every start.
 """
 
-from tremor.config.load import block, effective_dtype, load, load_files, merged, read_yaml
+from tremor.config.load import block, effective_dtype, load, load_files, located, merged, on_defaults, read_yaml
+from tremor.config.places import Places
 from tremor.config.root import Config
 
-__all__ = ["Config", "block", "effective_dtype", "load", "load_files", "merged", "read_yaml"]
+__all__ = [
+    "Config",
+    "Places",
+    "block",
+    "effective_dtype",
+    "load",
+    "load_files",
+    "located",
+    "merged",
+    "on_defaults",
+    "read_yaml",
+]

@@ -8,23 +8,25 @@ import yaml
 from pydantic import ValidationError
 
 from tremor.config.describe import Schema, allowed, choices, resolve
+from tremor.config.places import Places
 from tremor.config.root import Config, Problem, undefined
 from tremor.config.spelling import listing, suggestion
 from tremor.errors import ConfigError
 
 
-def load(raw: Mapping[str, Any]) -> Config:
+def load(raw: Mapping[str, Any], *, places: Places | None = None) -> Config:
     """Check a configuration.
 
     Args:
         raw: the configuration as YAML or Snakemake gives it. What is missing takes its default; `models` and
             `prompts`, where given, are taken as they are (the workflow has merged the defaults in already).
+        places: what the configuration was put together from, for the messages.
 
     Returns:
         The configuration.
 
     Raises:
-        ConfigError: something is wrong; one line for each problem.
+        ConfigError: something is wrong; one line for each problem, with the file and its line where known.
     """
     if not isinstance(raw, Mapping):
         raise ConfigError(f"the configuration must be a block of keys, but it is {_shown(raw)}")
@@ -32,15 +34,30 @@ def load(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(raw)
     except ValidationError as error:
         problems = _problems(error, raw)
-    raise ConfigError("\n".join(f"{path}: {message}" for path, message in problems))
+    raise ConfigError("\n".join(located(path, message, places) for path, message in problems))
 
 
-def load_files(paths: Iterable[Path | str], *, on_defaults: bool = True) -> Config:
+def located(path: str, message: str, places: Places | None) -> str:
+    """A problem as one line, behind the place where its value was written.
+
+    Args:
+        path: the keys of the value.
+        message: what is wrong with it.
+        places: what the configuration was put together from.
+
+    Returns:
+        "config/my.yaml:12: exp12.angels: unknown key ...", or without the place where it is not known.
+    """
+    place = places.of(path) if places else ""
+    return f"{place}: {path}: {message}" if place else f"{path}: {message}"
+
+
+def load_files(paths: Iterable[Path | str], *, defaults: bool = True) -> Config:
     """Check the configuration that some YAML files give together.
 
     Args:
         paths: the files; a later one overrides an earlier one (see `merged`).
-        on_defaults: whether the files lie on top of the defaults, as in the workflow.
+        defaults: whether the files lie on top of the defaults, as in the workflow.
 
     Returns:
         The configuration.
@@ -48,10 +65,28 @@ def load_files(paths: Iterable[Path | str], *, on_defaults: bool = True) -> Conf
     Raises:
         ConfigError: a file cannot be read, is no YAML, or its content is wrong.
     """
-    raw: dict[str, Any] = Config().model_dump(mode="json") if on_defaults else {}
-    for path in paths:
+    raw: dict[str, Any] = Config().model_dump(mode="json") if defaults else {}
+    files = tuple(paths)
+    for path in files:
         raw = merged(raw, read_yaml(path))
-    return load(raw)
+    return load(raw, places=Places(files))
+
+
+def on_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a configuration over the defaults, as the workflow does with its files.
+
+    Args:
+        raw: the blocks and keys that differ from the defaults.
+
+    Returns:
+        A new dictionary, not checked yet.
+
+    Raises:
+        ConfigError: it is no block of keys.
+    """
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"the configuration must be a block of keys, but it is {_shown(raw)}")
+    return merged(Config().model_dump(mode="json"), raw)
 
 
 def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
