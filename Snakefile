@@ -1,5 +1,6 @@
 # Tremor: a seismograph for large language models.
 # The main result: snakemake --cores 8 --resources gpu=1 results/exp15/summary.csv
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake.utils import min_version
 
 min_version("9.25")
@@ -11,6 +12,7 @@ include: "rules/spectrum.smk"
 include: "rules/boundary.smk"
 include: "rules/local.smk"
 include: "rules/regimes.smk"
+include: "rules/noise_floors.smk"
 include: "rules/ties.smk"
 include: "rules/walks.smk"
 include: "rules/quotients.smk"
@@ -32,9 +34,26 @@ include: "rules/neurons.smk"
 include: "rules/weights.smk"
 include: "rules/cross.smk"
 include: "rules/shards.smk"
+include: "rules/shards_weights.smk"
+include: "rules/report.smk"
+include: "rules/targets.smk"
+
+
+if MAIN:
+
+    report: "workflow/report/workflow.rst"
+
+
+if MAIN and workflow.is_main_process:
+    logger.addHandler(numbers.WhenNothingIsLeft(workflow, NOTHING_TO_BE_DONE_MSG))
+
+
+onsuccess:
+    numbers.say(workflow)
 
 
 rule all:
-    default_target: True
+    """Every summary and figure of the selection."""
+    default_target: MAIN
     input:
         graph.targets(),

@@ -2,6 +2,7 @@
 
 
 rule exp12_measure:
+    """Boundary in the plane of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -36,10 +37,11 @@ rule exp12_measure:
 
 
 rule exp12_figures:
+    """Figures of exp12: one model at one prompt."""
     input:
         data=rules.exp12_measure.output.data,
     output:
-        **graph.figures("exp12"),
+        **figures("exp12"),
     log:
         "logs/exp12/{model}/{prompt}/{arithmetic}.figures.log",
     benchmark:
@@ -56,13 +58,14 @@ rule exp12_figures:
 
 
 rule exp12_summary:
+    """Summary of exp12."""
     input:
         statistics=files(
             "results/exp12/{model}/{prompt}/{arithmetic}/statistics.json",
             graph.rows(arithmetic=True),
         ),
     output:
-        table="results/exp12/summary.csv",
+        table=summary("exp12"),
     log:
         "logs/exp12/summary.log",
     benchmark:
@@ -81,6 +84,7 @@ rule exp12_summary:
 
 
 rule exp13_measure:
+    """Boundary along singular vectors of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -115,11 +119,12 @@ rule exp13_measure:
 
 
 rule exp13_figures:
+    """Figures of exp13: one model at one prompt."""
     input:
         data=rules.exp13_measure.output.data,
         statistics=rules.exp13_measure.output.statistics,
     output:
-        **graph.figures("exp13"),
+        **figures("exp13"),
     log:
         "logs/exp13/{model}/{prompt}/{arithmetic}.figures.log",
     benchmark:
@@ -136,13 +141,14 @@ rule exp13_figures:
 
 
 rule exp13_summary:
+    """Summary of exp13."""
     input:
         statistics=files(
             "results/exp13/{model}/{prompt}/{arithmetic}/statistics.json",
             graph.rows(arithmetic=True),
         ),
     output:
-        table="results/exp13/summary.csv",
+        table=summary("exp13"),
     log:
         "logs/exp13/summary.log",
     benchmark:
@@ -161,6 +167,7 @@ rule exp13_summary:
 
 
 rule exp15_measure:
+    """Distances at the boundary of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -193,10 +200,11 @@ rule exp15_measure:
 
 
 rule exp15_figures:
+    """Figures of exp15: one model at one prompt."""
     input:
         table=rules.exp15_measure.output.table,
     output:
-        **graph.figures("exp15"),
+        **figures("exp15"),
     log:
         "logs/exp15/{model}/{prompt}/{arithmetic}/{variant}.figures.log",
     benchmark:
@@ -213,13 +221,14 @@ rule exp15_figures:
 
 
 rule exp15_summary:
+    """Summary of exp15."""
     input:
         statistics=files(
             "results/exp15/{model}/{prompt}/{arithmetic}/{variant}/statistics.json",
             graph.rows(arithmetic=True, more={"variant": graph.config.exp15.variants}),
         ),
     output:
-        table="results/exp15/summary.csv",
+        table=summary("exp15"),
     log:
         "logs/exp15/summary.log",
     benchmark:

@@ -5,30 +5,48 @@ from pathlib import Path
 HOME = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(HOME / "workflow"))
 
-from tremor.config import read_yaml
+from tremor.config import Places, on_defaults, read_yaml
 from tremor.graph import CRITICAL_EFFECTS, CRITICAL_SCORES, PROBE_KEYS, Graph, files
+from tremor.report import labels, numbers
+from tremor.report import files as page
 
-# The user's file is the one beside the results, where there is one; else the workflow's own.
+# A module of another workflow has the config it was given; files and command line are that workflow's.
+MAIN = workflow.modifier.is_main_snakefile()
 DEFAULT_CONFIG = str(HOME / "config/config.default.yaml")
+# The user's file is the one beside the results, where there is one; else the workflow's own.
 USER_CONFIG = "config/config.yaml" if Path("config/config.yaml").is_file() else str(HOME / "config/config.yaml")
+OWN_FILES = (USER_CONFIG, *workflow.config_settings.configfiles) if MAIN else ()
+
+# Snakemake keeps the last of two equal keys without a word; reading the user's files refuses them.
+for file in OWN_FILES:
+    read_yaml(file)
+
+if MAIN:
+
+    configfile: DEFAULT_CONFIG
+    configfile: USER_CONFIG
 
 
-configfile: DEFAULT_CONFIG
-configfile: USER_CONFIG
-
-
-# Snakemake keeps the last of two equal keys without a word; reading the user's files again refuses them.
-for file in workflow.configfiles:
-    if str(file) != DEFAULT_CONFIG:
-        read_yaml(file)
-
-graph = Graph(config, home=HOME, cache=Path(".snakemake/tremor-code.json"))
-config.clear()
-config.update(graph.plain)
+graph = Graph(
+    config if MAIN else on_defaults(config),
+    home=HOME,
+    cache=Path(".snakemake/tremor-code.json"),
+    places=Places(OWN_FILES, workflow.config_settings.config if MAIN else {}),
+    place=str if MAIN else workflow.modifier.modify_path,
+)
+if MAIN:  # captions and scripts see all keys
+    config.clear()
+    config.update(graph.plain)
+else:
+    config = graph.plain
 
 if workflow.is_main_process:
     for pair, reason in graph.left_out.items():
         print(f"select.pairs: auto leaves out '{pair}' here ({reason})", file=sys.stderr)
+
+# Figures and summaries as outputs of rules, marked for Snakemake's report.
+marks = labels.Marks(graph, report)
+figures, summary, shown = marks.figures, marks.summary, marks.shown
 
 
 wildcard_constraints:

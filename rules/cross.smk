@@ -2,6 +2,7 @@
 
 
 rule cross_measure:
+    """Cross-examination of one model at one prompt."""
     input:
         unpack(graph.cross_lists),
         manifest=graph.manifest,
@@ -39,11 +40,12 @@ rule cross_measure:
 
 
 rule cross_figures:
+    """Figures of cross: one model at one prompt."""
     input:
         table=rules.cross_measure.output.table,
         controls=rules.cross_measure.output.controls,
     output:
-        **graph.figures("cross"),
+        **figures("cross"),
     log:
         "logs/cross/{model}/{prompt}.figures.log",
     benchmark:
@@ -60,10 +62,11 @@ rule cross_figures:
 
 
 rule cross_summary:
+    """Summary of cross."""
     input:
         tables=files("results/cross/{model}/{prompt}/cross.csv", graph.rows()),
     output:
-        table="results/cross/summary.csv",
+        table=summary("cross"),
     log:
         "logs/cross/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule delta_jacobian_measure:
+    """Gain of every layer of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.delta_texts,
@@ -34,6 +35,7 @@ rule delta_jacobian_measure:
 
 
 rule delta_jacobian_comparison:
+    """Layers of the models at common relative depths."""
     input:
         tables=files("results/delta/jacobian/{model}/gain.csv", graph.delta_rows()),
     output:
@@ -56,11 +58,12 @@ rule delta_jacobian_comparison:
 
 
 rule delta_jacobian_figures:
+    """Figures of delta/jacobian."""
     input:
         tables=files("results/delta/jacobian/{model}/gain.csv", graph.delta_rows()),
         ranks=files("results/delta/jacobian/{model}/ranks.csv", graph.delta_rows()),
     output:
-        **graph.figures("delta/jacobian"),
+        **figures("delta/jacobian"),
     log:
         "logs/delta/jacobian/figures.log",
     benchmark:
@@ -78,10 +81,11 @@ rule delta_jacobian_figures:
 
 
 rule delta_jacobian_summary:
+    """Summary of delta/jacobian."""
     input:
         tables=files("results/delta/jacobian/{model}/gain.csv", graph.delta_rows()),
     output:
-        table="results/delta/jacobian/summary.csv",
+        table=summary("delta/jacobian"),
     log:
         "logs/delta/jacobian/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule exp4_divergence:
+    """Where the texts of two platforms part."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -24,6 +25,7 @@ rule exp4_divergence:
 
 
 rule exp4_dimensions:
+    """Dimensions that differ between two platforms."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -31,7 +33,7 @@ rule exp4_dimensions:
     output:
         table="results/exp4/{model}/{pair}/dimensions.csv",
         statistics="results/exp4/{model}/{pair}/dimensions.json",
-        figure=graph.figures("exp4")["dimensions"],
+        figure=figures("exp4")["dimensions"],
     log:
         "logs/exp4/{model}/{pair}.dimensions.log",
     benchmark:
@@ -49,12 +51,13 @@ rule exp4_dimensions:
 
 
 rule exp4_drift:
+    """Drift of the states of two platforms."""
     input:
         rows=rules.exp4_divergence.output.table,
         document=rules.exp4_divergence.output.document,
     output:
         table="results/exp4/{model}/{pair}/drift.csv",
-        figure=graph.figures("exp4")["drift"],
+        figure=figures("exp4")["drift"],
     log:
         "logs/exp4/{model}/{pair}.drift.log",
     benchmark:
@@ -71,6 +74,7 @@ rule exp4_drift:
 
 
 rule exp4_embeddings:
+    """Embeddings of the prompts on one of two platforms."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -92,6 +96,7 @@ rule exp4_embeddings:
 
 
 rule exp4_embedding_comparison:
+    """Embeddings of the prompts on two platforms, compared."""
     input:
         a="results/exp4/{model}/{pair}/embeddings_a.h5",
         b="results/exp4/{model}/{pair}/embeddings_b.h5",
@@ -99,7 +104,7 @@ rule exp4_embedding_comparison:
         table="results/exp4/{model}/{pair}/embeddings.csv",
         rows="results/exp4/{model}/{pair}/embedding_rows.parquet",
         statistics="results/exp4/{model}/{pair}/embeddings.json",
-        figure=graph.figures("exp4")["embeddings"],
+        figure=figures("exp4")["embeddings"],
     log:
         "logs/exp4/{model}/{pair}.embeddings.log",
     benchmark:
@@ -117,6 +122,7 @@ rule exp4_embedding_comparison:
 
 
 rule exp4_logits:
+    """Logits where the texts of two platforms part."""
     input:
         manifest=graph.manifest,
         a=graph.first_recordings,
@@ -125,7 +131,7 @@ rule exp4_logits:
     output:
         table="results/exp4/{model}/{pair}/top_tokens.csv",
         rows="results/exp4/{model}/{pair}/top_rows.csv",
-        figure=graph.figures("exp4")["logits"],
+        figure=figures("exp4")["logits"],
     log:
         "logs/exp4/{model}/{pair}.logits.log",
     benchmark:
@@ -145,11 +151,12 @@ rule exp4_logits:
 
 
 rule exp4_angles_measure:
+    """Angles to the unembedding vectors: one model on one platform."""
     input:
         recordings=graph.platform_recordings,
         unembedding=graph.platform_unembedding,
     output:
-        **graph.figures("exp4/angles"),
+        **figures("exp4/angles"),
         data="results/exp4/angles/{model}/{platform}/angles.parquet",
         table="results/exp4/angles/{model}/{platform}/ranks.csv",
         statistics="results/exp4/angles/{model}/{platform}/angles.json",
@@ -170,10 +177,11 @@ rule exp4_angles_measure:
 
 
 rule exp4_angles_summary:
+    """Summary of the angles of exp4."""
     input:
         tables=files("results/exp4/angles/{model}/{platform}/ranks.csv", graph.recorded()),
     output:
-        table="results/exp4/angles/summary.csv",
+        table=summary("exp4/angles"),
     log:
         "logs/exp4/angles/summary.log",
     benchmark:
@@ -192,6 +200,7 @@ rule exp4_angles_summary:
 
 
 rule exp4_measure:
+    """All numbers of exp4 for one model and two platforms."""
     input:
         divergence=rules.exp4_divergence.output.document,
         dimensions=rules.exp4_dimensions.output.statistics,
@@ -217,10 +226,11 @@ rule exp4_measure:
 
 
 rule exp4_summary:
+    """Summary of exp4."""
     input:
         statistics=files("results/exp4/{model}/{pair}/statistics.json", graph.pair_rows()),
     output:
-        table="results/exp4/summary.csv",
+        table=summary("exp4"),
     log:
         "logs/exp4/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule pdf_measure:
+    """Every word of one document under one model."""
     input:
         manifest=graph.manifest,
         document=graph.document,
@@ -33,11 +34,12 @@ rule pdf_measure:
 
 
 rule pdf_figures:
+    """Figures of one document under one model."""
     input:
         data=rules.pdf_measure.output.data,
         table=rules.pdf_measure.output.table,
     output:
-        **graph.figures("pdf"),
+        **figures("pdf"),
     log:
         "logs/pdf/{model}/{document}.figures.log",
     benchmark:
@@ -54,13 +56,14 @@ rule pdf_figures:
 
 
 rule pdf_summary:
+    """Summary of the documents."""
     input:
         statistics=files(
             "results/pdf/{model}/{document}/statistics.json",
             graph.rows(prompts=False, more={"document": graph.config.pdf.select}),
         ),
     output:
-        table="results/pdf/summary.csv",
+        table=summary("pdf"),
     log:
         "logs/pdf/summary.log",
     benchmark:

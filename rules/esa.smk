@@ -2,6 +2,7 @@
 
 
 rule esa_super_weights_measure:
+    """Super weights of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -14,6 +15,8 @@ rule esa_super_weights_measure:
         "logs/esa/super-weights/{model}.log",
     benchmark:
         "benchmarks/esa/super-weights/{model}.tsv"
+    wildcard_constraints:
+        model=graph.whole("esa_super_weights"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -36,11 +39,12 @@ rule esa_super_weights_measure:
 
 
 rule esa_super_weights_figures:
+    """Figures of esa/super-weights: one model."""
     input:
         effects=rules.esa_super_weights_measure.output.effects,
         peaks=rules.esa_super_weights_measure.output.peaks,
     output:
-        **graph.figures("esa/super-weights"),
+        **figures("esa/super-weights"),
     log:
         "logs/esa/super-weights/{model}.figures.log",
     benchmark:
@@ -57,10 +61,11 @@ rule esa_super_weights_figures:
 
 
 rule esa_super_weights_summary:
+    """Summary of esa/super-weights."""
     input:
         tables=files("results/esa/super-weights/{model}/effects.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/super-weights/summary.csv",
+        table=summary("esa/super-weights"),
     log:
         "logs/esa/super-weights/summary.log",
     benchmark:
@@ -79,6 +84,7 @@ rule esa_super_weights_summary:
 
 
 rule esa_compare_sensitivity_measure:
+    """Comparison of the sensitivity methods of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration"),
@@ -91,6 +97,8 @@ rule esa_compare_sensitivity_measure:
         "logs/esa/compare-sensitivity/{model}.log",
     benchmark:
         "benchmarks/esa/compare-sensitivity/{model}.tsv"
+    wildcard_constraints:
+        model=graph.whole("esa_compare_sensitivity"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -113,11 +121,12 @@ rule esa_compare_sensitivity_measure:
 
 
 rule esa_compare_sensitivity_figures:
+    """Figures of esa/compare-sensitivity: one model."""
     input:
         methods=rules.esa_compare_sensitivity_measure.output.methods,
         pairs=rules.esa_compare_sensitivity_measure.output.pairs,
     output:
-        **graph.figures("esa/compare-sensitivity"),
+        **figures("esa/compare-sensitivity"),
     log:
         "logs/esa/compare-sensitivity/{model}.figures.log",
     benchmark:
@@ -134,10 +143,11 @@ rule esa_compare_sensitivity_figures:
 
 
 rule esa_compare_sensitivity_summary:
+    """Summary of esa/compare-sensitivity."""
     input:
         tables=files("results/esa/compare-sensitivity/{model}/pairs.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/compare-sensitivity/summary.csv",
+        table=summary("esa/compare-sensitivity"),
     log:
         "logs/esa/compare-sensitivity/summary.log",
     benchmark:

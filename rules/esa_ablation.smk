@@ -2,6 +2,7 @@
 
 
 rule esa_sensitivity_measure:
+    """Every component of one model taken out."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -33,10 +34,11 @@ rule esa_sensitivity_measure:
 
 
 rule esa_sensitivity_figures:
+    """Figures of esa/sensitivity: one model."""
     input:
         table=rules.esa_sensitivity_measure.output.effects,
     output:
-        **graph.figures("esa/sensitivity"),
+        **figures("esa/sensitivity"),
     log:
         "logs/esa/sensitivity/{model}.figures.log",
     benchmark:
@@ -54,10 +56,11 @@ rule esa_sensitivity_figures:
 
 
 rule esa_sensitivity_summary:
+    """Summary of esa/sensitivity."""
     input:
         tables=files("results/esa/sensitivity/{model}/effects.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/sensitivity/summary.csv",
+        table=summary("esa/sensitivity"),
     log:
         "logs/esa/sensitivity/summary.log",
     benchmark:
@@ -76,6 +79,7 @@ rule esa_sensitivity_summary:
 
 
 rule esa_targeted_perturbation_measure:
+    """Rising shares of the most important weights of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -87,6 +91,8 @@ rule esa_targeted_perturbation_measure:
         "logs/esa/targeted-perturbation/{model}.log",
     benchmark:
         "benchmarks/esa/targeted-perturbation/{model}.tsv"
+    wildcard_constraints:
+        model=graph.whole("esa_targeted_perturbation"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -109,10 +115,11 @@ rule esa_targeted_perturbation_measure:
 
 
 rule esa_targeted_perturbation_figures:
+    """Figures of esa/targeted-perturbation: one model."""
     input:
         table=rules.esa_targeted_perturbation_measure.output.effects,
     output:
-        **graph.figures("esa/targeted-perturbation"),
+        **figures("esa/targeted-perturbation"),
     log:
         "logs/esa/targeted-perturbation/{model}.figures.log",
     benchmark:
@@ -130,10 +137,11 @@ rule esa_targeted_perturbation_figures:
 
 
 rule esa_targeted_perturbation_summary:
+    """Summary of esa/targeted-perturbation."""
     input:
         tables=files("results/esa/targeted-perturbation/{model}/effects.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/targeted-perturbation/summary.csv",
+        table=summary("esa/targeted-perturbation"),
     log:
         "logs/esa/targeted-perturbation/summary.log",
     benchmark:
@@ -152,6 +160,7 @@ rule esa_targeted_perturbation_summary:
 
 
 rule esa_selective_weight_pruning_measure:
+    """Selections of weights of one model replaced."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -186,10 +195,11 @@ rule esa_selective_weight_pruning_measure:
 
 
 rule esa_selective_weight_pruning_figures:
+    """Figures of esa/selective-weight-pruning: one model."""
     input:
         table=rules.esa_selective_weight_pruning_measure.output.effects,
     output:
-        **graph.figures("esa/selective-weight-pruning"),
+        **figures("esa/selective-weight-pruning"),
     log:
         "logs/esa/selective-weight-pruning/{model}.figures.log",
     benchmark:
@@ -207,10 +217,11 @@ rule esa_selective_weight_pruning_figures:
 
 
 rule esa_selective_weight_pruning_summary:
+    """Summary of esa/selective-weight-pruning."""
     input:
         tables=files("results/esa/selective-weight-pruning/{model}/effects.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/selective-weight-pruning/summary.csv",
+        table=summary("esa/selective-weight-pruning"),
     log:
         "logs/esa/selective-weight-pruning/summary.log",
     benchmark:
@@ -229,6 +240,7 @@ rule esa_selective_weight_pruning_summary:
 
 
 rule esa_pruning_measure:
+    """Pruning of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -262,10 +274,11 @@ rule esa_pruning_measure:
 
 
 rule esa_pruning_figures:
+    """Figures of esa/pruning: one model."""
     input:
         table=rules.esa_pruning_measure.output.curves,
     output:
-        **graph.figures("esa/pruning"),
+        **figures("esa/pruning"),
     log:
         "logs/esa/pruning/{model}.figures.log",
     benchmark:
@@ -283,10 +296,11 @@ rule esa_pruning_figures:
 
 
 rule esa_pruning_summary:
+    """Summary of esa/pruning."""
     input:
         tables=files("results/esa/pruning/{model}/curves.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/pruning/summary.csv",
+        table=summary("esa/pruning"),
     log:
         "logs/esa/pruning/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule esa_robustness_measure:
+    """Noise on the weights of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -13,6 +14,8 @@ rule esa_robustness_measure:
         "logs/esa/robustness/{model}.log",
     benchmark:
         "benchmarks/esa/robustness/{model}.tsv"
+    wildcard_constraints:
+        model=graph.whole("esa_robustness"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -35,10 +38,11 @@ rule esa_robustness_measure:
 
 
 rule esa_robustness_figures:
+    """Figures of esa/robustness: one model."""
     input:
         levels=rules.esa_robustness_measure.output.levels,
     output:
-        **graph.figures("esa/robustness"),
+        **figures("esa/robustness"),
     log:
         "logs/esa/robustness/{model}.figures.log",
     benchmark:
@@ -55,10 +59,11 @@ rule esa_robustness_figures:
 
 
 rule esa_robustness_summary:
+    """Summary of esa/robustness."""
     input:
         tables=files("results/esa/robustness/{model}/levels.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/robustness/summary.csv",
+        table=summary("esa/robustness"),
     log:
         "logs/esa/robustness/summary.log",
     benchmark:
@@ -77,6 +82,7 @@ rule esa_robustness_summary:
 
 
 rule esa_adversarial_measure:
+    """Attacks on the input of one model."""
     input:
         manifest=graph.manifest,
         facts=sorted(str(path) for path in (HOME / "resources/facts").glob("*.tsv")),
@@ -108,10 +114,11 @@ rule esa_adversarial_measure:
 
 
 rule esa_adversarial_figures:
+    """Figures of esa/adversarial: one model."""
     input:
         effects=rules.esa_adversarial_measure.output.effects,
     output:
-        **graph.figures("esa/adversarial"),
+        **figures("esa/adversarial"),
     log:
         "logs/esa/adversarial/{model}.figures.log",
     benchmark:
@@ -128,10 +135,11 @@ rule esa_adversarial_figures:
 
 
 rule esa_adversarial_summary:
+    """Summary of esa/adversarial."""
     input:
         tables=files("results/esa/adversarial/{model}/effects.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/adversarial/summary.csv",
+        table=summary("esa/adversarial"),
     log:
         "logs/esa/adversarial/summary.log",
     benchmark:
@@ -150,6 +158,7 @@ rule esa_adversarial_summary:
 
 
 rule esa_bit_level_measure:
+    """Flipped bits of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.text_files("calibration", "heldout"),
@@ -187,6 +196,7 @@ rule esa_bit_level_measure:
 
 
 rule esa_bit_level_figures:
+    """Figures of esa/bit-level: one model."""
     input:
         positions=rules.esa_bit_level_measure.output.positions,
         attack=rules.esa_bit_level_measure.output.attack,
@@ -194,7 +204,7 @@ rule esa_bit_level_figures:
         ones=rules.esa_bit_level_measure.output.ones,
         exponents=rules.esa_bit_level_measure.output.exponents,
     output:
-        **graph.figures("esa/bit-level"),
+        **figures("esa/bit-level"),
     log:
         "logs/esa/bit-level/{model}.figures.log",
     benchmark:
@@ -211,10 +221,11 @@ rule esa_bit_level_figures:
 
 
 rule esa_bit_level_summary:
+    """Summary of esa/bit-level."""
     input:
         tables=files("results/esa/bit-level/{model}/effects.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/bit-level/summary.csv",
+        table=summary("esa/bit-level"),
     log:
         "logs/esa/bit-level/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule esa_evaluate_measure:
+    """Evaluation of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.evaluation_files,
@@ -37,6 +38,7 @@ rule esa_evaluate_measure:
 
 
 rule esa_train_measure:
+    """Fine-tuning of one model."""
     input:
         manifest=graph.manifest,
         file=graph.training_file,
@@ -72,6 +74,7 @@ rule esa_train_measure:
 
 
 rule esa_attribution_components:
+    """Components of one model, for attribution."""
     input:
         manifest=graph.manifest,
         effects="results/esa/sensitivity/{model}/effects.csv",
@@ -104,6 +107,7 @@ rule esa_attribution_components:
 
 
 rule esa_attribution_measure:
+    """A language model ranks the components of one model."""
     input:
         manifest=lambda wildcards: graph.manifest(graph.judge(wildcards)),
         components=rules.esa_attribution_components.output.components,
@@ -135,6 +139,7 @@ rule esa_attribution_measure:
 
 
 rule esa_tuned_super_weights:
+    """Super weights of one model after fine-tuning."""
     input:
         manifest=rules.esa_train_measure.output.manifest,
         model=rules.esa_train_measure.output.model,
@@ -170,10 +175,11 @@ rule esa_tuned_super_weights:
 
 
 rule esa_integrated:
+    """What do all these say together, before and after fine-tuning?"""
     input:
         **graph.integrated(),
     output:
-        table="results/esa/integrated/summary.csv",
+        table=summary("esa/integrated"),
         report="results/esa/integrated/report.json",
     log:
         "logs/esa/integrated/summary.log",
@@ -194,11 +200,12 @@ rule esa_integrated:
 
 
 rule esa_evaluate_figures:
+    """Figures of esa/evaluate: one model."""
     input:
         bins=rules.esa_evaluate_measure.output.bins,
         domains=rules.esa_evaluate_measure.output.domains,
     output:
-        **graph.figures("esa/evaluate"),
+        **figures("esa/evaluate"),
     log:
         "logs/esa/evaluate/{model}.figures.log",
     benchmark:
@@ -215,11 +222,12 @@ rule esa_evaluate_figures:
 
 
 rule esa_train_figures:
+    """Figures of esa/train: one model."""
     input:
         losses=rules.esa_train_measure.output.losses,
         evaluation=rules.esa_train_measure.output.evaluation,
     output:
-        **graph.figures("esa/train"),
+        **figures("esa/train"),
     log:
         "logs/esa/train/{model}.figures.log",
     benchmark:
@@ -236,11 +244,12 @@ rule esa_train_figures:
 
 
 rule esa_attribution_figures:
+    """Figures of esa/attribution: one model."""
     input:
         answers=rules.esa_attribution_measure.output.answers,
         methods=rules.esa_attribution_measure.output.methods,
     output:
-        **graph.figures("esa/attribution"),
+        **figures("esa/attribution"),
     log:
         "logs/esa/attribution/{model}.figures.log",
     benchmark:
@@ -257,10 +266,11 @@ rule esa_attribution_figures:
 
 
 rule esa_integrated_figures:
+    """Figure of esa/integrated."""
     input:
         table=rules.esa_integrated.output.table,
     output:
-        **graph.figures("esa/integrated"),
+        **figures("esa/integrated"),
     log:
         "logs/esa/integrated/figures.log",
     benchmark:
@@ -277,10 +287,11 @@ rule esa_integrated_figures:
 
 
 rule esa_evaluate_summary:
+    """Summary of esa/evaluate."""
     input:
         statistics=files("results/esa/evaluate/{model}/statistics.json", graph.rows(prompts=False)),
     output:
-        table="results/esa/evaluate/summary.csv",
+        table=summary("esa/evaluate"),
     log:
         "logs/esa/evaluate/summary.log",
     benchmark:
@@ -299,10 +310,11 @@ rule esa_evaluate_summary:
 
 
 rule esa_train_summary:
+    """Summary of esa/train."""
     input:
         statistics=files("results/esa/train/{model}/statistics.json", graph.rows(prompts=False)),
     output:
-        table="results/esa/train/summary.csv",
+        table=summary("esa/train"),
     log:
         "logs/esa/train/summary.log",
     benchmark:
@@ -321,10 +333,11 @@ rule esa_train_summary:
 
 
 rule esa_attribution_summary:
+    """Summary of esa/attribution."""
     input:
         tables=files("results/esa/attribution/{model}/methods.csv", graph.rows(prompts=False)),
     output:
-        table="results/esa/attribution/summary.csv",
+        table=summary("esa/attribution"),
     log:
         "logs/esa/attribution/summary.log",
     benchmark:

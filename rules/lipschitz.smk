@@ -2,6 +2,7 @@
 
 
 rule lipschitz_measure:
+    """One of the Lipschitz studies of one model."""
     input:
         manifest=graph.manifest,
         prompts=graph.prompt_set("lipschitz"),
@@ -35,10 +36,11 @@ rule lipschitz_measure:
 
 
 rule lipschitz_figures:
+    """Figure of the One of the Lipschitz studies of one model."""
     input:
         quotients=rules.lipschitz_measure.output.quotients,
     output:
-        **graph.figures("lipschitz"),
+        **figures("lipschitz"),
     log:
         "logs/lipschitz/{model}/{study}.figures.log",
     benchmark:
@@ -55,13 +57,14 @@ rule lipschitz_figures:
 
 
 rule lipschitz_summary:
+    """Summary of the Lipschitz studies."""
     input:
         statistics=files(
             "results/lipschitz/{model}/{study}/statistics.json",
             graph.rows(prompts=False, more=graph.axes("lipschitz")),
         ),
     output:
-        table="results/lipschitz/summary.csv",
+        table=summary("lipschitz"),
     log:
         "logs/lipschitz/summary.log",
     benchmark:
@@ -80,6 +83,7 @@ rule lipschitz_summary:
 
 
 rule lipschitz_report:
+    """Rounding error report of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -112,6 +116,7 @@ rule lipschitz_report:
 
 
 rule lipschitz_reports:
+    """Summary of the rounding error reports."""
     input:
         statistics=files("results/lipschitz/{model}/report/{prompt}/statistics.json", graph.rows()),
     output:

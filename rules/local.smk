@@ -2,6 +2,7 @@
 
 
 rule exp5_measure:
+    """Local Jacobians of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -35,12 +36,13 @@ rule exp5_measure:
 
 
 rule exp5_figures:
+    """Figures of exp5: one model at one prompt."""
     input:
         stages=rules.exp5_measure.output.stages,
         modules=rules.exp5_measure.output.modules,
         statistics=rules.exp5_measure.output.statistics,
     output:
-        **graph.figures("exp5"),
+        **figures("exp5"),
     log:
         "logs/exp5/{model}/{prompt}.figures.log",
     benchmark:
@@ -57,10 +59,11 @@ rule exp5_figures:
 
 
 rule exp5_summary:
+    """Summary of exp5."""
     input:
         statistics=files("results/exp5/{model}/{prompt}/statistics.json", graph.rows()),
     output:
-        table="results/exp5/summary.csv",
+        table=summary("exp5"),
     log:
         "logs/exp5/summary.log",
     benchmark:

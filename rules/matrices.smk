@@ -2,6 +2,7 @@
 
 
 rule exp9_components:
+    """Component map of one model."""
     input:
         manifest=graph.manifest,
     output:
@@ -27,6 +28,7 @@ rule exp9_components:
 
 
 rule exp9_measure:
+    """Weight matrices of one model."""
     input:
         manifest=graph.manifest,
         components=rules.exp9_components.output.components,
@@ -55,11 +57,12 @@ rule exp9_measure:
 
 
 rule exp9_figures:
+    """Figures of exp9: one model."""
     input:
         data=rules.exp9_measure.output.data,
         table=rules.exp9_measure.output.table,
     output:
-        **graph.figures("exp9"),
+        **figures("exp9"),
     log:
         "logs/exp9/{model}.figures.log",
     benchmark:
@@ -76,10 +79,11 @@ rule exp9_figures:
 
 
 rule exp9_summary:
+    """Summary of exp9."""
     input:
         tables=files("results/exp9/{model}/components.csv", graph.rows(prompts=False)),
     output:
-        table="results/exp9/summary.csv",
+        table=summary("exp9"),
     log:
         "logs/exp9/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule embedded_model:
+    """Training one of the embedded models."""
     input:
         corpus=graph.corpus(),
     output:
@@ -31,6 +32,7 @@ rule embedded_model:
 
 
 rule hub_model:
+    """Fetching one model from the hub."""
     output:
         config="resources/models/{model}/config.json",
     log:
@@ -51,6 +53,7 @@ rule hub_model:
 
 
 rule manifest:
+    """Manifest of one model."""
     input:
         files=graph.model_files,
     output:

@@ -2,6 +2,7 @@
 
 
 rule delta_neurons:
+    """Neurons of one model for each relation."""
     input:
         manifest=graph.manifest,
         texts=graph.delta_fact_files,
@@ -33,6 +34,7 @@ rule delta_neurons:
 
 
 rule delta_ablation:
+    """Ablation of neurons of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.delta_fact_files,
@@ -66,10 +68,11 @@ rule delta_ablation:
 
 
 rule delta_percentage:
+    """Which neurons carry a relation, and what does their ablation cost facts and other text?"""
     input:
         data=files("results/delta/neurons/{model}/ablation.h5", graph.delta_rows()),
     output:
-        summary="results/delta/percentage/summary.csv",
+        summary=summary("delta/percentage"),
         regressions="results/delta/percentage/regressions.csv",
     log:
         "logs/delta/percentage.log",
@@ -89,10 +92,11 @@ rule delta_percentage:
 
 
 rule delta_percentage_figures:
+    """Figures of delta/percentage."""
     input:
         summary=rules.delta_percentage.output.summary,
     output:
-        **graph.figures("delta/percentage"),
+        **figures("delta/percentage"),
     log:
         "logs/delta/percentage.figures.log",
     benchmark:
@@ -110,10 +114,11 @@ rule delta_percentage_figures:
 
 
 rule delta_factual:
+    """What do every relation's neurons do to every relation's facts?"""
     input:
         data=files("results/delta/neurons/{model}/ablation.h5", graph.delta_rows()),
     output:
-        summary="results/delta/factual/summary.csv",
+        summary=summary("delta/factual"),
         matrix="results/delta/factual/matrix.csv",
         comparison="results/delta/factual/comparison.csv",
         patterns="results/delta/factual/patterns.csv",
@@ -134,11 +139,12 @@ rule delta_factual:
 
 
 rule delta_factual_figures:
+    """Figures of delta/factual."""
     input:
         matrix=rules.delta_factual.output.matrix,
         summary=rules.delta_factual.output.summary,
     output:
-        **graph.figures("delta/factual"),
+        **figures("delta/factual"),
     log:
         "logs/delta/factual.figures.log",
     benchmark:
@@ -156,6 +162,7 @@ rule delta_factual_figures:
 
 
 rule delta_tracing_measure:
+    """Causal tracing of facts in one model."""
     input:
         manifest=graph.manifest,
         texts=graph.delta_fact_files,
@@ -187,11 +194,12 @@ rule delta_tracing_measure:
 
 
 rule delta_tracing_summary:
+    """Summary of delta/tracing."""
     input:
         tables=files("results/delta/tracing/{model}/traces.csv", graph.delta_rows()),
         statistics=files("results/delta/tracing/{model}/traces.json", graph.delta_rows()),
     output:
-        table="results/delta/tracing/summary.csv",
+        table=summary("delta/tracing"),
     log:
         "logs/delta/tracing/summary.log",
     benchmark:
@@ -209,11 +217,12 @@ rule delta_tracing_summary:
 
 
 rule delta_tracing_figures:
+    """Figures of delta/tracing."""
     input:
         tables=files("results/delta/tracing/{model}/traces.csv", graph.delta_rows()),
         summary=rules.delta_tracing_summary.output.table,
     output:
-        **graph.figures("delta/tracing"),
+        **figures("delta/tracing"),
     log:
         "logs/delta/tracing/figures.log",
     benchmark:

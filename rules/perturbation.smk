@@ -2,6 +2,7 @@
 
 
 rule perturbation_measure:
+    """Noise at all positions of one model in one precision."""
     input:
         manifest=graph.manifest,
     output:
@@ -31,10 +32,11 @@ rule perturbation_measure:
 
 
 rule perturbation_figures:
+    """Figure of the perturbation tests: one model in one precision."""
     input:
         table=rules.perturbation_measure.output.table,
     output:
-        **graph.figures("perturbation"),
+        **figures("perturbation"),
     log:
         "logs/perturbation/{model}/{precision}.figures.log",
     benchmark:
@@ -51,13 +53,14 @@ rule perturbation_figures:
 
 
 rule perturbation_summary:
+    """Summary of the perturbation tests."""
     input:
         statistics=files(
             "results/perturbation/{model}/{precision}/statistics.json",
             graph.rows(prompts=False, more=graph.axes("perturbation")),
         ),
     output:
-        table="results/perturbation/summary.csv",
+        table=summary("perturbation"),
     log:
         "logs/perturbation/summary.log",
     benchmark:

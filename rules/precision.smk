@@ -2,6 +2,7 @@
 
 
 rule exp3_states:
+    """Answers of one model in one precision."""
     input:
         manifest=graph.manifest,
     output:
@@ -31,6 +32,7 @@ rule exp3_states:
 
 
 rule exp3_measure:
+    """What number formats make of one model at one prompt."""
     input:
         spectrum=graph.spectrum,
         states=expand("results/exp3/{{model}}/states/{precision}.h5", precision=graph.config.exp3.precisions),
@@ -59,12 +61,13 @@ rule exp3_measure:
 
 
 rule exp3_figures:
+    """Figure of exp3: one model at one prompt."""
     input:
         survival=rules.exp3_measure.output.survival,
         levels=rules.exp3_measure.output.levels,
         precisions=rules.exp3_measure.output.precisions,
     output:
-        **graph.figures("exp3"),
+        **figures("exp3"),
     log:
         "logs/exp3/{model}/{prompt}.figures.log",
     benchmark:
@@ -81,10 +84,11 @@ rule exp3_figures:
 
 
 rule exp3_summary:
+    """Summary of exp3."""
     input:
         statistics=files("results/exp3/{model}/{prompt}/statistics.json", graph.rows()),
     output:
-        table="results/exp3/summary.csv",
+        table=summary("exp3"),
     log:
         "logs/exp3/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule exp2_measure:
+    """Gains over a set of prompts: one model in one precision."""
     input:
         manifest=graph.manifest,
         prompts=graph.prompt_set("exp2"),
@@ -37,12 +38,13 @@ rule exp2_measure:
 
 
 rule exp2_figures:
+    """Figures of exp2: one model in one precision."""
     input:
         table=rules.exp2_measure.output.table,
         quotients=rules.exp2_measure.output.quotients,
         averages=rules.exp2_measure.output.averages,
     output:
-        **graph.figures("exp2"),
+        **figures("exp2"),
     log:
         "logs/exp2/{model}/{precision}.figures.log",
     benchmark:
@@ -59,12 +61,13 @@ rule exp2_figures:
 
 
 rule exp2_summary:
+    """Summary of exp2."""
     input:
         statistics=files(
             "results/exp2/{model}/{precision}/statistics.json", graph.rows(prompts=False, more=graph.axes("exp2"))
         ),
     output:
-        table="results/exp2/summary.csv",
+        table=summary("exp2"),
     log:
         "logs/exp2/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule record:
+    """Recording one model on one platform."""
     input:
         manifest=graph.manifest,
         questions=graph.questions_file,
@@ -20,6 +21,7 @@ rule record:
         **graph.placement(),
         gpu=graph.platform_gpus,
         mem_mb=graph.memory,
+        disk_mb=graph.recording_disk(),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -33,10 +35,11 @@ rule record:
 
 
 rule recordings_summary:
+    """Summary of the recordings."""
     input:
         recordings=[path for row in graph.recorded() for path in graph.recording(**row)],
     output:
-        table="results/recordings/summary.csv",
+        table=summary("recordings"),
     log:
         "logs/recordings/summary.log",
     benchmark:
@@ -54,6 +57,7 @@ rule recordings_summary:
 
 
 rule unembedding:
+    """Unembedding of one model in one type."""
     input:
         manifest=graph.manifest,
     output:

@@ -2,6 +2,7 @@
 
 
 rule regimes_measure:
+    """Regimes of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -37,6 +38,7 @@ rule regimes_measure:
 
 
 rule regimes_figures:
+    """Figures of the regimes: one model at one prompt."""
     input:
         steps=rules.regimes_measure.output.steps,
         avalanche=rules.regimes_measure.output.avalanche,
@@ -44,7 +46,7 @@ rule regimes_figures:
         crossovers=rules.regimes_measure.output.crossovers,
         statistics=rules.regimes_measure.output.statistics,
     output:
-        **graph.figures("regimes"),
+        **figures("regimes"),
     log:
         "logs/regimes/{model}/{prompt}.figures.log",
     benchmark:
@@ -61,10 +63,11 @@ rule regimes_figures:
 
 
 rule regimes_summary:
+    """Summary of the regimes."""
     input:
         statistics=files("results/regimes/{model}/{prompt}/statistics.json", graph.rows()),
     output:
-        table="results/regimes/summary.csv",
+        table=summary("regimes"),
     log:
         "logs/regimes/summary.log",
     benchmark:

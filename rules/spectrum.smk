@@ -2,6 +2,7 @@
 
 
 rule spectrum_measure:
+    """Jacobian and spectrum of one model at one prompt."""
     input:
         manifest=graph.manifest,
     output:
@@ -31,11 +32,12 @@ rule spectrum_measure:
 
 
 rule spectrum_figure:
+    """Figure of the spectrum of one model at one prompt."""
     input:
         data=rules.spectrum_measure.output.data,
         statistics=rules.spectrum_measure.output.statistics,
     output:
-        spectrum=graph.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum"),
+        spectrum=shown(graph.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum"), "spectrum", "spectrum"),
     log:
         "logs/spectrum/{model}/{prompt}/{dtype}.figure.log",
     benchmark:
@@ -52,10 +54,11 @@ rule spectrum_figure:
 
 
 rule spectrum_summary:
+    """Summary of the spectra."""
     input:
         statistics=files("results/spectrum/{model}/{prompt}/{dtype}/statistics.json", graph.rows(dtype=True)),
     output:
-        table="results/spectrum/summary.csv",
+        table=summary("spectrum"),
     log:
         "logs/spectrum/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule exp8_measure:
+    """The first stage of one model in which two platforms differ."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -24,6 +25,7 @@ rule exp8_measure:
 
 
 rule exp8_angles:
+    """What the final norm of one model does to angles on two platforms."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -49,6 +51,7 @@ rule exp8_angles:
 
 
 rule exp8_path:
+    """Path of the decision in one model on two platforms."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -74,6 +77,7 @@ rule exp8_path:
 
 
 rule exp8_kernels:
+    """Unembedding kernels of one platform on given vectors of one model."""
     input:
         manifest=graph.manifest,
         recordings=graph.first_recordings,
@@ -105,6 +109,7 @@ rule exp8_kernels:
 
 
 rule exp8_kernel_comparison:
+    """Unembedding kernels of two platforms, compared."""
     input:
         unpack(graph.kernels),
         recordings=graph.first_recordings,
@@ -128,6 +133,7 @@ rule exp8_kernel_comparison:
 
 
 rule exp8_values:
+    """Values of all stages of one model on two platforms."""
     input:
         a=graph.first_recordings,
         b=graph.second_recordings,
@@ -152,6 +158,7 @@ rule exp8_values:
 
 
 rule exp8_figures:
+    """Figures of exp8: one model on two platforms."""
     input:
         table=rules.exp8_values.output.table,
         data=rules.exp8_values.output.data,
@@ -160,7 +167,7 @@ rule exp8_figures:
         angles=rules.exp8_angles.output.table,
         statistics=rules.exp8_angles.output.statistics,
     output:
-        **graph.figures("exp8"),
+        **figures("exp8"),
     log:
         "logs/exp8/{model}/{pair}.figures.log",
     benchmark:
@@ -178,6 +185,7 @@ rule exp8_figures:
 
 
 rule exp8_statistics:
+    """Statistics of exp8: one model on two platforms."""
     input:
         unpack(graph.stage_statistics),
     output:
@@ -198,10 +206,11 @@ rule exp8_statistics:
 
 
 rule exp8_summary:
+    """Summary of exp8."""
     input:
         statistics=files("results/exp8/{model}/{pair}/statistics.json", graph.pair_rows()),
     output:
-        table="results/exp8/summary.csv",
+        table=summary("exp8"),
     log:
         "logs/exp8/summary.log",
     benchmark:

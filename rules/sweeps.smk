@@ -26,6 +26,7 @@ SWEEP_KEYS = (
 
 
 rule exp10_chain:
+    """Chain of products on one platform."""
     output:
         data="results/exp10/chains/{platform}/chain.h5",
     log:
@@ -51,6 +52,7 @@ rule exp10_chain:
 
 
 rule exp10_tensors_measure:
+    """Chains of products on two platforms, compared."""
     input:
         unpack(graph.chains),
     output:
@@ -72,10 +74,11 @@ rule exp10_tensors_measure:
 
 
 rule exp10_tensors_figures:
+    """Figure of the chains of products on two platforms."""
     input:
         steps=rules.exp10_tensors_measure.output.steps,
     output:
-        **graph.figures("exp10/tensors"),
+        **figures("exp10/tensors"),
     log:
         "logs/exp10/tensors/{pair}.figures.log",
     benchmark:
@@ -93,10 +96,11 @@ rule exp10_tensors_figures:
 
 
 rule exp10_tensors_summary:
+    """Summary of the chains of exp10."""
     input:
         tables=files("results/exp10/tensors/{pair}/types.csv", graph.chain_rows()),
     output:
-        table="results/exp10/tensors/summary.csv",
+        table=summary("exp10/tensors"),
     log:
         "logs/exp10/tensors/summary.log",
     benchmark:
@@ -115,6 +119,7 @@ rule exp10_tensors_summary:
 
 
 rule exp10_measure:
+    """Steps through small maps of one model at one prompt."""
     input:
         manifest=graph.manifest,
         matrices="results/exp9/{model}/matrices.csv",
@@ -148,10 +153,11 @@ rule exp10_measure:
 
 
 rule exp10_figures:
+    """Figure of exp10: one model at one prompt."""
     input:
         sweep=rules.exp10_measure.output.sweep,
     output:
-        **graph.figures("exp10"),
+        **figures("exp10"),
     log:
         "logs/exp10/{model}/{prompt}.figures.log",
     benchmark:
@@ -168,10 +174,11 @@ rule exp10_figures:
 
 
 rule exp10_summary:
+    """Summary of exp10."""
     input:
         tables=files("results/exp10/{model}/{prompt}/subjects.csv", graph.rows()),
     output:
-        table="results/exp10/summary.csv",
+        table=summary("exp10"),
     log:
         "logs/exp10/summary.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 
 rule exp6_tie:
+    """Tie of one model at one prompt."""
     input:
         manifest=graph.manifest,
     output:
@@ -33,6 +34,7 @@ rule exp6_tie:
 
 
 rule exp6_spectrum:
+    """Spectrum at the tie of one model at one prompt."""
     input:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
@@ -64,6 +66,7 @@ rule exp6_spectrum:
 
 
 rule exp6_flips:
+    """Flips around the tie of one model at one prompt."""
     input:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
@@ -99,13 +102,14 @@ rule exp6_flips:
 
 
 rule exp6_figures:
+    """Figures of exp6: one model at one prompt."""
     input:
         history=rules.exp6_tie.output.history,
         tie=rules.exp6_tie.output.statistics,
         table=rules.exp6_flips.output.table,
         nearest=rules.exp6_flips.output.nearest,
     output:
-        **graph.figures("exp6"),
+        **figures("exp6"),
     log:
         "logs/exp6/{model}/{prompt}/{tie}/{arithmetic}.figures.log",
     benchmark:
@@ -122,13 +126,14 @@ rule exp6_figures:
 
 
 rule exp6_summary:
+    """Summary of exp6."""
     input:
         statistics=files(
             "results/exp6/{model}/{prompt}/{tie}/{arithmetic}/statistics.json",
             graph.rows(more=graph.axes("exp6")),
         ),
     output:
-        table="results/exp6/summary.csv",
+        table=summary("exp6"),
     log:
         "logs/exp6/summary.log",
     benchmark:
@@ -147,6 +152,7 @@ rule exp6_summary:
 
 
 rule exp7_measure:
+    """Planes through the tie of one model at one prompt."""
     input:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
@@ -180,6 +186,7 @@ rule exp7_measure:
 
 
 rule exp7_zoom:
+    """Zoom into the planes of one model at one prompt."""
     input:
         manifest=graph.manifest,
         tie=rules.exp6_tie.output.data,
@@ -191,6 +198,8 @@ rule exp7_zoom:
         "logs/exp7/{model}/{prompt}/{tie}/{arithmetic}.zoom.log",
     benchmark:
         "benchmarks/exp7/{model}/{prompt}/{tie}/{arithmetic}.zoom.tsv"
+    wildcard_constraints:
+        model=graph.whole("exp7_zoom"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -212,6 +221,7 @@ rule exp7_zoom:
 
 
 rule exp7_randomness:
+    """Randomness of the maps of one model at one prompt."""
     input:
         planes=rules.exp7_measure.output.data,
     output:
@@ -233,12 +243,13 @@ rule exp7_randomness:
 
 
 rule exp7_figures:
+    """Figures of exp7: one model at one prompt."""
     input:
         planes=rules.exp7_measure.output.data,
         zoom=rules.exp7_zoom.output.data,
         tests=rules.exp7_randomness.output.tests,
     output:
-        **graph.figures("exp7"),
+        **figures("exp7"),
     log:
         "logs/exp7/{model}/{prompt}/{tie}/{arithmetic}.figures.log",
     benchmark:
@@ -256,10 +267,11 @@ rule exp7_figures:
 
 
 rule exp7_summary:
+    """Summary of exp7."""
     input:
         tables=files("results/exp7/{model}/{prompt}/{tie}/{arithmetic}/maps.csv", graph.rows(more=graph.axes("exp7"))),
     output:
-        table="results/exp7/summary.csv",
+        table=summary("exp7"),
     log:
         "logs/exp7/summary.log",
     benchmark:

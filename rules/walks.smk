@@ -2,6 +2,7 @@
 
 
 rule exp1_measure:
+    """Propagation through the layers of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -36,13 +37,14 @@ rule exp1_measure:
 
 
 rule exp1_figures:
+    """Figures of exp1: one model at one prompt."""
     input:
         states=rules.exp1_measure.output.states,
         layers=rules.exp1_measure.output.layers,
         sweep=rules.exp1_measure.output.sweep,
         walk=rules.exp1_measure.output.walk,
     output:
-        **graph.figures("exp1"),
+        **figures("exp1"),
     log:
         "logs/exp1/{model}/{prompt}/{numerics}.figures.log",
     benchmark:
@@ -59,13 +61,14 @@ rule exp1_figures:
 
 
 rule exp1_summary:
+    """Summary of exp1."""
     input:
         statistics=files(
             "results/exp1/{model}/{prompt}/{numerics}/statistics.json",
             graph.rows(more=graph.axes("exp1")),
         ),
     output:
-        table="results/exp1/summary.csv",
+        table=summary("exp1"),
     log:
         "logs/exp1/summary.log",
     benchmark:
@@ -84,6 +87,7 @@ rule exp1_summary:
 
 
 rule exp11_measure:
+    """Turned directions of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -116,11 +120,12 @@ rule exp11_measure:
 
 
 rule exp11_figures:
+    """Figures of exp11: one model at one prompt."""
     input:
         data=rules.exp11_measure.output.data,
         table=rules.exp11_measure.output.table,
     output:
-        **graph.figures("exp11"),
+        **figures("exp11"),
     log:
         "logs/exp11/{model}/{prompt}/{arithmetic}.figures.log",
     benchmark:
@@ -137,13 +142,14 @@ rule exp11_figures:
 
 
 rule exp11_summary:
+    """Summary of exp11."""
     input:
         statistics=files(
             "results/exp11/{model}/{prompt}/{arithmetic}/statistics.json",
             graph.rows(more=graph.axes("exp11")),
         ),
     output:
-        table="results/exp11/summary.csv",
+        table=summary("exp11"),
     log:
         "logs/exp11/summary.log",
     benchmark:
@@ -162,6 +168,7 @@ rule exp11_summary:
 
 
 rule exp14_measure:
+    """Small steps of one model at one prompt."""
     input:
         manifest=graph.manifest,
         spectrum=graph.spectrum,
@@ -196,11 +203,12 @@ rule exp14_measure:
 
 
 rule exp14_figures:
+    """Figures of exp14: one model at one prompt."""
     input:
         steps=rules.exp14_measure.output.steps,
         scaling=rules.exp14_measure.output.scaling,
     output:
-        **graph.figures("exp14"),
+        **figures("exp14"),
     log:
         "logs/exp14/{model}/{prompt}/{arithmetic}.figures.log",
     benchmark:
@@ -217,13 +225,14 @@ rule exp14_figures:
 
 
 rule exp14_summary:
+    """Summary of exp14."""
     input:
         statistics=files(
             "results/exp14/{model}/{prompt}/{arithmetic}/statistics.json",
             graph.rows(more=graph.axes("exp14")),
         ),
     output:
-        table="results/exp14/summary.csv",
+        table=summary("exp14"),
     log:
         "logs/exp14/summary.log",
     benchmark:

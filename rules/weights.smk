@@ -2,6 +2,7 @@
 
 
 rule critical_rankings:
+    """Scores and rankings of the weights of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.passages("calibration"),
@@ -15,6 +16,8 @@ rule critical_rankings:
         "logs/critical_weights/{model}.rankings.log",
     benchmark:
         "benchmarks/critical_weights/{model}.rankings.tsv"
+    wildcard_constraints:
+        model=graph.whole("critical_rankings"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -35,6 +38,7 @@ rule critical_rankings:
 
 
 rule critical_weights_measure:
+    """Effects of changing the critical weights of one model."""
     input:
         manifest=graph.manifest,
         rankings=rules.critical_rankings.output.rankings,
@@ -49,6 +53,8 @@ rule critical_weights_measure:
         "logs/critical_weights/{model}.log",
     benchmark:
         "benchmarks/critical_weights/{model}.tsv"
+    wildcard_constraints:
+        model=graph.whole("critical_weights"),
     conda:
         "../envs/run.yaml"
     threads: graph.config.probe.threads
@@ -69,6 +75,7 @@ rule critical_weights_measure:
 
 
 rule critical_stability:
+    """Stability of the rankings of one model."""
     input:
         manifest=graph.manifest,
         texts=graph.passages("calibration"),
@@ -100,6 +107,7 @@ rule critical_stability:
 
 
 rule critical_overlap:
+    """Agreement, depth and tails of the scores of one model."""
     input:
         rankings=rules.critical_rankings.output.rankings,
         scores=rules.critical_rankings.output.scores,
@@ -125,6 +133,7 @@ rule critical_overlap:
 
 
 rule critical_weights_figures:
+    """Figures of critical_weights: one model."""
     input:
         table=rules.critical_weights_measure.output.table,
         controls=rules.critical_weights_measure.output.controls,
@@ -134,7 +143,7 @@ rule critical_weights_figures:
         scores=rules.critical_rankings.output.scores,
         statistics=rules.critical_overlap.output.statistics,
     output:
-        **graph.figures("critical_weights"),
+        **figures("critical_weights"),
     log:
         "logs/critical_weights/{model}.figures.log",
     benchmark:
@@ -152,10 +161,11 @@ rule critical_weights_figures:
 
 
 rule critical_weights_summary:
+    """Summary of critical_weights."""
     input:
         tables=files("results/critical_weights/{model}/perturbation_results.csv", graph.rows(prompts=False)),
     output:
-        table="results/critical_weights/summary.csv",
+        table=summary("critical_weights"),
     log:
         "logs/critical_weights/summary.log",
     benchmark:

@@ -150,3 +150,15 @@ def test_snakemake_reads_the_users_own_line_as_it_was_meant():
         parser.parse_args(line)
     options = parser.parse_args(command_line.targets_first(line))
     assert options.targets == {"results/exp15/summary.csv"} or list(options.targets) == [line[-1]]
+
+
+def test_a_config_file_that_is_no_yaml_is_named_with_its_line(tmp_path):
+    """Snakemake's own message has neither."""
+    from tremor.command_line import broken_files
+
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("exp12: {angles: 8}\n")
+    bad.write_text("exp12:\n  angles: [1, 2\nexp13: {}\n")
+    (said,) = broken_files(["exp12", "--configfile", str(good), str(bad), str(tmp_path / "none.yaml"), "--cores", "2"])
+    assert f"{bad}, line 3" in said
+    assert broken_files([str(bad), "--cores", "2"]) == []

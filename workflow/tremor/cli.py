@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tremor import __version__
-from tremor.errors import ArtifactError, TremorError
+from tremor.errors import ArtifactError, ModelError, TremorError
 
 SIGNIFICANT = 4  # digits of a number in a table on the screen; the file has all of them
 GAP = "  "
@@ -84,6 +84,11 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def shortened(text: str, width: int = 40) -> str:
+    """A text that is no longer than a width: its beginning, where it is."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def _schema(options: argparse.Namespace) -> int:
     from tremor.config.generate import schema, schema_text
     from tremor.config.listing import keys
@@ -98,7 +103,8 @@ def _schema(options: argparse.Namespace) -> int:
         if name not in known:
             sys.stderr.write(f"error: no block '{name}' (blocks: {', '.join(sorted(known))})\n")
             return 1
-    shown = [entry for entry in found if entry[0].partition(".")[0] in blocks]
+    # A default list may be longer than a line; config/config.default.yaml has it whole.
+    shown = [(key, shortened(default), *more) for key, default, *more in found if key.partition(".")[0] in blocks]
     print("\n".join(_aligned([("key", "default", "allowed"), *shown])))
     return 0
 
@@ -180,6 +186,51 @@ def _estimate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from tremor import platform
+    from tremor.verify import report
+
+    folder = _model_folder(options)
+    request = platform.Request(
+        device=options.device, dtype=options.dtype, attention=options.attention, threads=options.threads
+    )
+    platform.apply(request)
+    # Only now: this imports torch, which reads its environment once.
+    from tremor.verify import run
+
+    found = run.verify_folder(
+        folder,
+        name=options.model,
+        dtype=request.dtype,
+        device=platform.resolve_device(request.device),
+        attention=request.attention,
+        text=options.text or run.TEXT,
+        only=options.only or (),
+    )
+    if options.json:
+        print(json.dumps(report.document(found), indent=2))
+    else:
+        print("\n".join(_aligned(report.lines(found))))
+        print(f"\n{report.conclusion(found)}")
+    return 0 if found.sound else 1
+
+
+def _model_folder(options: argparse.Namespace) -> Path:
+    """The folder itself, or that of an alias of the configuration."""
+    if Path(options.model).is_dir():
+        return Path(options.model)
+    from tremor.config.load import load_files
+    from tremor.models import catalogue
+
+    files = options.configfile or [path for path in (options.directory / "config/config.yaml",) if path.is_file()]
+    models = load_files(files).models
+    if options.model not in models:
+        raise ModelError(f"'{options.model}' is neither a folder nor one of the models {', '.join(sorted(models))}")
+    entry = models[options.model].model_dump()
+    home: Path = options.directory
+    return home / catalogue.directory(options.model, entry, Path("resources"))
+
+
 def _replay(options: argparse.Namespace) -> int:
     from tremor import replay
 
@@ -187,6 +238,21 @@ def _replay(options: argparse.Namespace) -> int:
     found = replay.replay(options.artifact, home=home, options=options.snakemake)
     print("\n".join(_aligned([(each.path, "same bits" if each.same else "DIFFERENT") for each in found])))
     return 0 if all(each.same for each in found) else 1
+
+
+def _page(options: argparse.Namespace) -> int:
+    from tremor.report import build, files
+
+    results = options.directory / "results"
+    # The documentation lies beside the results where Snakemake ran in the workflow's own folder.
+    docs = "../docs" if (options.directory / "docs/report.md").is_file() else None
+    found = files.present(options.directory)
+    sources = build.Sources(
+        results, found["tables"], found["figures"], found["data"], manifests=found["manifests"], docs=docs
+    )
+    build.write(results / "index.html", sources, max_mb=options.max_mb, map_cells=options.map_cells)
+    print(f"{results / 'index.html'}: {len(sources.tables)} summaries")
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -220,12 +286,33 @@ def parser() -> argparse.ArgumentParser:
     estimate.add_argument("--json", action="store_true", help="print numbers for programs")
     estimate.set_defaults(run=_estimate)
 
+    verify = commands.add_parser(
+        "verify", help="run every instrument once on a model, and hold it to what it should be"
+    )
+    verify.add_argument("model", help="a folder, or an alias of the configuration whose files are there")
+    verify.add_argument("--only", nargs="+", metavar="CHECK", help="only these checks (names as in the table)")
+    verify.add_argument("--text", help="the prompt (default: a sentence of capitals)")
+    verify.add_argument("--dtype", default="float32", choices=("float32", "float64"), help="default: float32")
+    verify.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    verify.add_argument("--attention", default="auto", choices=("auto", "eager", "sdpa"), help="default: auto")
+    verify.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    verify.add_argument("--configfile", type=Path, nargs="+", action="extend", help="as for snakemake")
+    verify.add_argument("--directory", type=Path, default=Path(), help="folder Snakemake runs in (default: here)")
+    verify.add_argument("--json", action="store_true", help="print numbers for programs")
+    verify.set_defaults(run=_verify)
+
     replay = commands.add_parser("replay", help="run the one job that made an artifact again, and compare the bits")
     replay.add_argument("artifact", type=Path, help="the file: results/spectrum/llama/capital/float32/spectrum.h5")
     replay.add_argument(
         "snakemake", nargs=argparse.REMAINDER, help="arguments for Snakemake, such as the --configfile of that run"
     )
     replay.set_defaults(run=_replay)
+
+    page = commands.add_parser("page", help="write results/index.html over the results there are, finished or not")
+    page.add_argument("--directory", type=Path, default=Path(), help="folder Snakemake ran in (default: here)")
+    page.add_argument("--max-mb", type=float, default=15.0, help="largest size in MB (default: 15)")
+    page.add_argument("--map-cells", type=int, default=201, help="most cells along an axis of a map (default: 201)")
+    page.set_defaults(run=_page)
 
     _bundle_parser(commands.add_parser("bundle", help="take recordings from one machine to another"))
     return root

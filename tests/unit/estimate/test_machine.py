@@ -53,7 +53,7 @@ def test_slowness_is_relative_to_the_reference():
 
 def _answering(monkeypatch, **changes):
     found = report.Estimate({"results/exp15/summary.csv": COST}, work.Cost(**{**COST.__dict__, **changes}),
-                            {"exp12": COST}, rates())  # fmt: skip
+                            {"exp12_measure": COST}, rates())  # fmt: skip
     asked = []
     monkeypatch.setattr(report, "estimate", lambda targets, **named: asked.append((targets, named)) or found)
     return asked

@@ -126,6 +126,21 @@ def regimes(s: Situation) -> Work:
     )  # fmt: skip
 
 
+def floors(s: Situation) -> Work:
+    """The unperturbed answer to some prompts: in each type, mode, and in true float64 of each type's weights."""
+    own = s.block("noise_floors")
+    prompts, types = count(own["names"], SET_PROMPTS), len(own["dtypes"])
+    alone = Pass(calls=prompts * (3 * types * ("reference" in own["modes"]) + 2 * (types + 1)), tokens=s.tokens)
+    rows = Pass(
+        calls=prompts * types * CONTROL_CALLS * ("batched" in own["modes"]), rows=own["batch_size"], past=s.tokens
+    )
+    gate = Pass(calls=50.0 * (types + 1), tokens=s.tokens, backwards=4.0 * (types + 1))
+    return Work(
+        "model", (alone, rows, gate), evaluated=prompts * types * len(own["modes"]), plain=0.3 * types,
+        disk=400.0 * prompts * types + 5e3, extra_bytes=s.shape.weights("float32") * 2,
+    )  # fmt: skip
+
+
 def quotients(s: Situation, prompts: int, ranks: int, powers: int, *, noise: float = 0.0) -> Work:
     """Spectra and quotient grids of several prompts: exp2 and the Lipschitz studies."""
     passes, svd = jacobian(s, times=prompts)
@@ -193,9 +208,9 @@ def maps(s: Situation) -> Work:
 
 
 def zoomed(s: Situation) -> Work:
-    """Cells of one window of all planes (exp7)."""
+    """Cells of one window of all planes, or a shard's share of them (exp7)."""
     own = s.block("exp7")
-    cells = len(own["planes"]) * own["zoom_points"] ** 2
+    cells = len(own["planes"]) * own["zoom_points"] ** 2 * share(s)
     return probing(s, 0.9 * cells, plain=8e-6 * cells, disk=24.0 * cells + 50e3)
 
 

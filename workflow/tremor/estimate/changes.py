@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tremor.estimate import situation
-from tremor.estimate.answers import jacobian
+from tremor.estimate.answers import jacobian, share
 from tremor.estimate.situation import (
     CONTROL_CALLS,
     FACT_TOKENS,
@@ -122,12 +122,12 @@ def evaluating(sets: float, texts: int, batch: int) -> Pass:
 
 
 def critical_rankings(s: Situation, *, times: float = 1.0) -> Work:
-    """Scores of all weights by every metric."""
+    """Scores of all weights by every metric; a shard runs every pass, and ranks its own tensors only."""
     own = s.block("critical_weights")
     texts = 70 if own["calibration"] is None else int(own["calibration"])
     passes = [_more(p, times) for p in scoring(s, own["metrics"], texts, own["scores"])]
-    scanned = times * len(own["metrics"]) * s.shape.parameters
-    return Work("model", tuple(passes), evaluated=texts, plain=0.5 + 0.2e-6 * scanned, disk=4e6)
+    scanned = times * len(own["metrics"]) * s.shape.parameters * share(s)
+    return Work("model", tuple(passes), evaluated=texts, plain=0.5 + 0.2e-6 * scanned, disk=4e6 * share(s))
 
 
 def _more(each: Pass, times: float) -> Pass:
@@ -135,11 +135,11 @@ def _more(each: Pass, times: float) -> Pass:
 
 
 def critical_weights(s: Situation) -> Work:
-    """Every dose of every ranking, and its random controls."""
+    """Every dose of every ranking, and its random controls, or a shard's share of them."""
     own = s.block("critical_weights")
     doses = {max(1, round(ratio * k)) for k in own["topk"] for ratio in own["mask_ratios"]}
     controlled = {max(1, round(ratio * k)) for k in own["topk"] for ratio in own["control_ratios"]}
-    sets = len(own["metrics"]) * (len(doses) + len(own["topk"]) + own["controls"] * len(controlled))
+    sets = share(s) * len(own["metrics"]) * (len(doses) + len(own["topk"]) + own["controls"] * len(controlled))
     texts = 42 if own["texts"] is None else int(own["texts"])
     run = evaluating(1 + sets, texts, own["batch_size"])
     return Work("model", (run,), evaluated=sets * texts, precision=s.dtype, plain=1.0 + 3e-3 * sets, disk=2e6)
@@ -150,10 +150,16 @@ def critical_stability(s: Situation) -> Work:
     return critical_rankings(s, times=float(len(s.block("critical_weights")["stability_seeds"])))
 
 
-def super_weights(s: Situation) -> Work:
-    """All scores, and the effect of what each names."""
+def super_weight_scores(s: Situation) -> Work:
+    """All scores; a shard runs every pass, and ranks its own tensors only."""
+    passes = gradients(s, s.block("esa", "super_weights")["methods"])
+    return Work("model", passes, evaluated=s.block("esa", "texts")["calibration"], plain=0.5, disk=100e3)
+
+
+def super_weights(s: Situation, *, scored: bool = False) -> Work:
+    """All scores, unless shards have made them, and the effect of what each names."""
     own, texts = s.block("esa", "super_weights"), s.block("esa", "texts")
-    passes = scoring(s, own["methods"], texts["calibration"], s.block("esa", "scores"))
+    passes = () if scored else gradients(s, own["methods"])
     sets = len(own["methods"]) * (2 + own["controls"])
     found = evaluating(1 + sets, texts["heldout"], texts["batch_size"])
     spikes = Pass(calls=own["prompts"] * 4, tokens=PASSAGE_TOKENS)
@@ -164,7 +170,7 @@ def compare_sensitivity(s: Situation) -> Work:
     """Every score by itself."""
     own, texts = s.block("esa", "compare_sensitivity"), s.block("esa", "texts")
     passes = scoring(s, own["methods"], texts["calibration"], s.block("esa", "scores"), shared=False)
-    return Work("model", tuple(passes), evaluated=texts["calibration"], plain=2.0, disk=600e3)
+    return Work("model", tuple(passes), evaluated=texts["calibration"], plain=2.0 * share(s), disk=600e3 * share(s))
 
 
 def changed(
@@ -195,11 +201,11 @@ def esa_sensitivity(s: Situation) -> Work:
 
 
 def esa_targeted(s: Situation) -> Work:
-    """Fractions of the best weights, and controls."""
+    """Fractions of the best weights, and controls, or a shard's share of them."""
     own = s.block("esa", "targeted_perturbation")
     large = sum(1 for fraction in own["fractions"] if fraction >= own["large"])
     controls = (len(own["fractions"]) - large) * (1 + own["controls"]) + large * (1 + own["controls_large"])
-    sets = len(own["scores"]) * len(own["operations"]) * controls
+    sets = len(own["scores"]) * len(own["operations"]) * controls * share(s)
     return changed(s, sets, more=gradients(s, own["scores"]))
 
 
@@ -221,9 +227,9 @@ def esa_pruning(s: Situation) -> Work:
 
 
 def esa_robustness(s: Situation) -> Work:
-    """Draws of noise of every kind and level."""
+    """Draws of noise of every kind and level, or a shard's share of them."""
     own = s.block("esa", "robustness")
-    sets = len(own["kinds"]) * len(own["levels"]) * own["draws"]
+    sets = len(own["kinds"]) * len(own["levels"]) * own["draws"] * share(s)
     return changed(s, sets, seconds=1.0 + 0.05e-6 * sets * s.shape.parameters, more=gradients(s, [own["score"]]))
 
 

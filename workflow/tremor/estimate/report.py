@@ -49,12 +49,15 @@ def estimate(
         probe = settings.config.probe
         width = max(found.width for found in shapes.values())
         rates = measure(width=width, device=probe.device, threads=probe.threads)
-    prices = {id(job): price(job, settings, shapes, rates) for job in jobs}
+    making = [job for job in jobs if job.outputs]
+    prices = {id(job): price(job, settings, shapes, rates) for job in making}
     rules: dict[str, work.Cost] = {}
-    for job in jobs:
+    for job in making:
         rules[job.rule] = rules.get(job.rule, work.Cost()) + prices[id(job)]
     return Estimate(
-        targets={name: work.total(prices[id(job)] for job in plan.needed(jobs, name)) for name in wanted},
+        targets={
+            name: work.total(prices[id(job)] for job in plan.needed(jobs, name) if job.outputs) for name in wanted
+        },
         everything=work.total(prices.values()),
         rules=rules,
         rates=rates,

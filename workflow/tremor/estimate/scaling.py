@@ -39,7 +39,8 @@ ASSUMED = Rates(
 )  # fmt: skip
 RULES = {
     "spectrum_measure": {}, "exp12_measure": {"arithmetic": "float64"}, "exp13_measure": {"arithmetic": "float64"},
-    "exp7_measure": {"arithmetic": "float64", "tie": "geometric"}, "record": {"platform": "native"}, "critical_weights_measure": {},
+    "exp7_measure": {"arithmetic": "float64", "tie": "geometric"}, "record": {"platform": "native"},
+    "critical_weights_measure": {},
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tremor import config as configuration
-from tremor.config import read_yaml
+from tremor.config import Places, read_yaml
 from tremor.errors import ConfigError
 from tremor.graph import Graph
 
@@ -28,4 +28,4 @@ def graph(*, home: Path, directory: Path, configfiles: Sequence[Path] = ()) -> G
     raw: dict[str, object] = {}
     for file in (home / "config/config.default.yaml", user, *configfiles):
         raw = configuration.merged(raw, read_yaml(file) or {})
-    return Graph(raw, home=home)
+    return Graph(raw, home=home, places=Places((user, *configfiles)))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tremor.graph.names import PROBE_KEYS, RESOURCES, files
 from tremor.graph.studies import CRITICAL_EFFECTS, CRITICAL_SCORES, Studies
 
-__all__ = ["CRITICAL_EFFECTS", "CRITICAL_SCORES", "FIGURES", "PROBE_KEYS", "RESOURCES", "Graph", "files"]
+__all__ = ["CRITICAL_EFFECTS", "CRITICAL_SCORES", "FIGURES", "PROBE_KEYS", "RESOURCES", "Graph", "alias", "files"]
 
 FIGURES = {  # folder of an experiment's figures below results/<experiment>, and their names
     "exp1": ("{model}/{prompt}/{numerics}", ("layers", "heatmap", "sweep", "walk")),
@@ -32,6 +32,7 @@ FIGURES = {  # folder of an experiment's figures below results/<experiment>, and
     "perturbation": ("{model}/{precision}", ("perturbation",)),
     "lipschitz": ("{model}/{study}", ("quotients",)),
     "regimes": ("{model}/{prompt}", ("regimes", "directions", "avalanche")),
+    "noise_floors": ("{model}", ("floors",)),
     "pdf": ("{model}/{document}", ("course", "distributions", "cosines")),
     "esa/super-weights": ("{model}", ("effects", "peaks")),
     "esa/compare-sensitivity": ("{model}", ("agreement", "runtime")),
@@ -53,6 +54,18 @@ FIGURES = {  # folder of an experiment's figures below results/<experiment>, and
     "delta/factual": ("figures", ("matrix", "patterns")),
     "delta/tracing": ("figures", ("roles", "example")),
 }
+# Tables that belong to an experiment's results beside its summary.
+MORE_TABLES = {
+    "lipschitz": ("results/lipschitz/reports.csv",),
+    "noise_floors": ("results/noise_floors/floors.md",),
+    "delta/jacobian": ("results/delta/jacobian/comparison.csv",),
+}
+UNDRAWN = ("spectrum", "recordings")  # summaries whose figures, if any, are not of the table above
+
+
+def alias(experiment: str) -> str:
+    """The rule that stands for an experiment's tables: ``esa_bit_level`` for ``esa/bit-level``."""
+    return experiment.replace("/", "_").replace("-", "_")
 
 
 class Graph(Studies):
@@ -62,6 +75,8 @@ class Graph(Studies):
         raw: Snakemake's merged config.
         home: Folder of the workflow's own files (the one that holds ``resources/facts``).
         cache: File for digests of library modules.
+        places: Files and command line that the config was put together from, for messages.
+        place: Where a relative path of the workflow is put: below a prefix, in a module of another workflow.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -72,14 +87,18 @@ class Graph(Studies):
         folder, names = FIGURES[experiment]
         return {name: self.formats(f"results/{experiment}/{folder}/{name}") for name in names}
 
+    def tables(self, experiment: str) -> list[str]:
+        """Tables that ask for an experiment, its summary first; those of a whole group for its name (esa, delta)."""
+        parts = [name for name in FIGURES if name.startswith(f"{experiment}/")]
+        if experiment not in (*FIGURES, *UNDRAWN):
+            return [path for name in parts for path in self.tables(name)]
+        if experiment == "exp10/tensors" and not self.chain_rows():  # all recordings come from elsewhere
+            return []
+        return [f"results/{experiment}/summary.csv", *MORE_TABLES.get(experiment, ())]
+
     def targets(self) -> list[str]:
         """Everything ``rule all`` makes: each experiment's summary and figures."""
-        wanted = ["results/spectrum/summary.csv", *(f"results/{name}/summary.csv" for name in FIGURES)]
-        if not self.chain_rows():  # all recordings come from elsewhere
-            wanted.remove("results/exp10/tensors/summary.csv")
-        wanted.append("results/lipschitz/reports.csv")
-        wanted.append("results/recordings/summary.csv")
-        wanted.append("results/delta/jacobian/comparison.csv")
+        wanted = [path for name in (*UNDRAWN, *FIGURES) for path in self.tables(name)]
         for row in self.rows(dtype=True):
             wanted += [p.format(**row) for p in self.formats("results/spectrum/{model}/{prompt}/{dtype}/spectrum")]
         for experiment in FIGURES:
@@ -97,7 +116,7 @@ class Graph(Studies):
             return {"precision": self.config.perturbation.precisions}
         if experiment == "exp2":
             return {"precision": self.config.exp2.precisions}
-        if experiment in ("exp3", "exp5", "exp9", "exp10", "regimes", "cross"):
+        if experiment in ("exp3", "exp5", "exp9", "exp10", "regimes", "noise_floors", "cross"):
             return {}
         if experiment.startswith("esa/") or experiment == "critical_weights":
             return {}

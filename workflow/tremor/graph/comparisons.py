@@ -1,14 +1,19 @@
 """Platforms, pairs of them, and the recordings that experiments 4, 8 and 10 compare."""
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tremor import offers
 from tremor.graph.names import Names
+from tremor.models import manifest as manifests
 from tremor.record.questions import Question, read_questions
 from tremor.shards import WHOLE, Shard
+from tremor.sizes import memory_mb, recording_mb
+
+NO_ARITHMETIC = ("dtype", "decode", "batch")  # keys of a platform that noise_floors measures itself, or has no use for
 
 
 class Comparisons(Names):
@@ -87,6 +92,23 @@ class Comparisons(Names):
         rows = shard.rows(len(self.questions), key="shards.recordings", step=step)
         stems = [self.questions[row].stem for row in rows]
         return [f"results/recordings/{model}/{platform}/{stem}.h5" for stem in stems]
+
+    def recording_disk(self, shard: Shard = WHOLE) -> Callable[..., int]:
+        """Resource of a rule that records: disk in MB, from the model's manifest; not known before that is made."""
+
+        def found(wildcards: Any, input: Any) -> int:
+            path = Path(input.manifest)
+            if not path.is_file():
+                raise FileNotFoundError(2, "no manifest yet", str(path))
+            stems = {Path(file).stem for file in self.recording("{model}", "{platform}", shard)}
+            return recording_mb(
+                manifests.read(path),
+                dtype=self.platform_dtype(wildcards.platform),
+                settings=self.plain["recorder"],
+                names=[question.name for question in self.questions if question.stem in stems],
+            )
+
+        return found
 
     def recording_shards(self) -> list[tuple[Shard, str]]:
         """The shards of the questions where there are several, and what tells their rules apart."""
@@ -167,6 +189,36 @@ class Comparisons(Names):
         """What the kernels of a pair's two platforms make of the same vectors (exp8)."""
         folder = f"results/exp8/{wildcards.model}/{wildcards.pair}/kernels"
         return {side: f"{folder}/{platform}.h5" for side, platform in zip("ab", self.pair(wildcards.pair), strict=True)}
+
+    @cached_property
+    def floor_platforms(self) -> list[str]:
+        """The platforms whose noise floors are measured: the named ones, or each arithmetic that can be had here."""
+        named = self.config.noise_floors.platforms
+        if named != "auto":
+            return list(named)
+        found: dict[str, dict[str, Any]] = {}
+        for alias, entry in self.plain["platforms"].items():
+            own = {key: value for key, value in entry.items() if key not in NO_ARITHMETIC}
+            known = own in found.values() or any(offers.same_here(own, other) for other in found.values())
+            if not known and not entry["imported"] and offers.why_not(entry) is None:
+                found[alias] = own
+        return list(found)
+
+    def floor_platform(self, wildcards: Any) -> dict[str, Any]:
+        """What changes the arithmetic of a rule's platform, but for what noise_floors measures itself."""
+        return {key: value for key, value in self.platform(wildcards).items() if key not in NO_ARITHMETIC}
+
+    def floor_rows(self) -> list[dict[str, str]]:
+        """Every selected model on every platform of the noise floors."""
+        return self.rows(prompts=False, more={"platform": self.floor_platforms})
+
+    def floor_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Main memory in MB of a job of the noise floors: one type is held while another is widened to float64."""
+        path = Path(input.manifest)
+        if not path.is_file():  # Snakemake asks again before it submits the job
+            raise FileNotFoundError(2, "no manifest yet", str(path))
+        needed = memory_mb(manifests.read(path), dtypes=["float32", "true_float64"], transient_gib=2.0)
+        return math.ceil(needed * 1.5 ** (attempt - 1))
 
     def runs_here(self, pair: str) -> bool:
         """Whether jobs run on both platforms of a pair; recordings that were imported cannot be computed with again."""

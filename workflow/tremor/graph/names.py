@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tremor import config as configuration
-from tremor.config import Config
+from tremor.config import Config, Places
 from tremor.digest import Sources
+from tremor.errors import ConfigError
 from tremor.models import catalogue
 from tremor.models import manifest as manifests
 from tremor.shards import NOTHING, Layout
@@ -39,13 +40,25 @@ class Names:
         raw: Snakemake's merged config.
         home: Folder of the workflow's own files (the one that holds ``resources/facts``).
         cache: File for digests of library modules.
+        places: Files and command line that the config was put together from, for messages.
+        place: Where a relative path of the workflow is put: below a prefix, in a module of another workflow.
 
     Raises:
         ConfigError: the configuration is wrong.
     """
 
-    def __init__(self, raw: Mapping[str, Any], *, home: Path, cache: Path | None = None) -> None:
-        self.config: Config = configuration.load(raw)
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        *,
+        home: Path,
+        cache: Path | None = None,
+        places: Places | None = None,
+        place: Callable[[str], str] = str,
+    ) -> None:
+        self.config: Config = configuration.load(raw, places=places)
+        self._places = places
+        self._place = place
         self.plain: dict[str, Any] = self.config.model_dump(mode="json")
         self.home = home
         self._sources = Sources(cache=cache)
@@ -57,6 +70,10 @@ class Names:
     def code(self, *modules: str) -> str:
         """Digest of the library modules a rule runs, and of all they import."""
         return self._sources.digest(*modules)
+
+    def wrong(self, path: str, message: str) -> ConfigError:
+        """The error that a value of the configuration is, with the line that it was written in."""
+        return ConfigError(configuration.located(path, message, self._places))
 
     @property
     def shards(self) -> Layout:
@@ -123,8 +140,10 @@ class Names:
         return configuration.effective_dtype(self.config, model)
 
     def directory(self, wildcards: Any) -> str:
-        """Folder with a model's weights."""
-        return str(catalogue.directory(wildcards.model, self.entry(wildcards), RESOURCES))
+        """Folder with a model's weights, as its jobs find it."""
+        entry = self.entry(wildcards)
+        folder = str(catalogue.directory(wildcards.model, entry, RESOURCES))
+        return self._own(folder) if entry["source"] == "path" else str(self._place(folder))
 
     def model_files(self, wildcards: Any) -> list[str]:
         """Files whose change makes a model another model: the inputs of its manifest.
@@ -132,8 +151,9 @@ class Names:
         For a model of the hub the list is only known once it is fetched; its config stands for it.
         """
         entry = self.entry(wildcards)
-        folder = Path(self.directory(wildcards))
+        folder = catalogue.directory(wildcards.model, entry, RESOURCES)
         if entry["source"] == "path":
+            folder = Path(self._own(str(folder)))
             catalogue.check(folder)
             found = [
                 folder / catalogue.CONFIG,
@@ -194,13 +214,12 @@ class Names:
 
     def prompt_set(self, experiment: str, key: str = "prompts") -> str:
         """File of an experiment's prompt set: the user's own where there is one, else the workflow's."""
-        name = Path(self.plain[experiment][key])
-        return str(name if name.is_file() else self.home / name)
+        return self._own_or_home(self.plain[experiment][key])
 
     def document(self, wildcards: Any) -> str:
         """A PDF file: the user's own where there is one, else the workflow's."""
         name = Path(self.plain["pdf"]["documents"][wildcards.document]).expanduser()
-        return str(name if name.is_file() or not (self.home / name).is_file() else self.home / name)
+        return str(self.home / name) if not name.is_file() and (self.home / name).is_file() else self._own(str(name))
 
     def study_keys(self, study: str) -> list[str]:
         """Keys of the block ``lipschitz`` that one of its studies uses."""
@@ -209,7 +228,11 @@ class Names:
 
     def _own_or_home(self, name: str) -> str:
         """The user's own file where there is one, else the workflow's."""
-        return name if Path(name).expanduser().is_file() else str(self.home / name)
+        return self._own(name) if Path(name).expanduser().is_file() else str(self.home / name)
+
+    def _own(self, name: str) -> str:
+        """A file or folder of the user's, which a module's prefix must not move."""
+        return name if self._place(name) == name else str(Path(name).absolute())
 
     def formats(self, stem: str) -> list[str]:
         """A figure's files, one for each format of the config."""

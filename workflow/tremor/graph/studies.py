@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tremor.errors import ConfigError
 from tremor.evaluate.tasks import data_files, read_task
 from tremor.graph.comparisons import Comparisons
 from tremor.graph.names import files
@@ -68,13 +67,13 @@ class Studies(Comparisons):
         plain = sorted(str(p) for p in (self.home / "resources/text/heldout").glob("*.txt"))
         if source == "tables":
             return [*sorted(str(p) for p in (self.home / "resources/facts").glob("*.tsv")), *plain]
-        return [source if Path(source).is_file() else str(self.home / source), *plain]
+        return [self._own_or_home(source), *plain]
 
     def delta_texts(self, wildcards: Any) -> list[str]:
         """Files that the texts of delta/jacobian come from: the user's own, or the workflow's tables."""
         kind = self.config.delta.jacobian.texts
         if kind not in ("prompts", "statements", "passages"):
-            return [kind if Path(kind).is_file() else str(self.home / kind)]
+            return [self._own_or_home(kind)]
         pattern = "text/heldout/*.txt" if kind == "passages" else "facts/*.tsv"
         return sorted(str(p) for p in (self.home / "resources").glob(pattern))
 
@@ -95,7 +94,7 @@ class Studies(Comparisons):
             ConfigError: A task file cannot be used.
         """
         paths = [Path(name) for name in self.config.esa.evaluate.tasks]
-        return list(dict.fromkeys(f for path in paths for f in (str(path), *data_files(read_task(path)))))
+        return [self._own(f) for f in dict.fromkeys(f for p in paths for f in (str(p), *data_files(read_task(p))))]
 
     def training_file(self, wildcards: Any) -> str:
         """Text that esa/train trains on."""
@@ -109,7 +108,8 @@ class Studies(Comparisons):
         """
         alias = self.config.esa.attribution.judge or wildcards.model
         if alias not in self.plain["models"]:
-            raise ConfigError(f"esa.attribution.judge: '{alias}' is not defined in models; choose one of them or null")
+            message = f"'{alias}' is not defined in models; choose one of them or null"
+            raise self.wrong("esa.attribution.judge", message)
         return SimpleNamespace(model=alias)
 
     def tuned_settings(self) -> dict[str, Any]:
@@ -127,9 +127,10 @@ class Studies(Comparisons):
         found: list[str] = [name for name in CHEAP if name in used] if named is None else list(named)
         missing = [name for name in found if name not in used]
         if missing or not found:
-            raise ConfigError(
-                f"esa.integrated.tuned_methods needs methods that esa.super_weights.methods names ({', '.join(used)}), "
-                f"not {missing[0] if missing else 'an empty list'}"
+            raise self.wrong(
+                "esa.integrated.tuned_methods",
+                f"needs methods that esa.super_weights.methods names ({', '.join(used)}), "
+                f"not {missing[0] if missing else 'an empty list'}",
             )
         return found
 
@@ -146,7 +147,7 @@ class Studies(Comparisons):
         """JSON files that selections of esa/selective-weight-pruning come from."""
         own = self.esa("selective_weight_pruning")
         entries = [own["selections"][name] for name in own["select"] or own["selections"]]
-        return list(dict.fromkeys(entry["file"] for entry in entries if entry["file"]))
+        return [self._own(name) for name in dict.fromkeys(entry["file"] for entry in entries if entry["file"])]
 
     def text_files(self, *splits: str) -> list[str]:
         """Files of plain text: ``train``, ``calibration``, ``heldout``."""
