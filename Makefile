@@ -3,6 +3,7 @@
 #   make demo PYTHON=python3.12    builds .venv with that interpreter
 #   make test ARGS="-k floats"     hands arguments on to pytest
 #   make test-slurm                runs the graph on a SLURM of its own, on this machine
+#   make test-browser              looks at the page of results in a real browser
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,16 +32,19 @@ PICTURES := results/spectrum/llama/capital/float32/spectrum.png \
             results/exp13/llama/capital/float64/stability.png \
             results/exp15/llama/capital/float64/angles/distances.png
 
-.PHONY: help demo test test-slurm lint format bench docs doctor clean
+.PHONY: help demo report test test-slurm test-browser chromium lint format bench docs site doctor clean
 
 help:
 	@echo 'make demo    train a small model, find its stability boundary, print the table, draw the pictures'
+	@echo 'make report  make everything, results/report.html (all figures, with captions) and results/index.html'
 	@echo 'make test    run all tests'
 	@echo 'make test-slurm   run the graph on a real SLURM of two nodes, private to a folder of this machine'
+	@echo 'make test-browser   look at the page of results in chromium (part of make test as well)'
 	@echo 'make lint    ruff, mypy, snakefmt and snakemake --lint'
 	@echo 'make format  let ruff and snakefmt rewrite the sources'
 	@echo 'make bench   measure the speed of the library'
-	@echo 'make docs    rewrite the generated files of config/ and check the links of docs/'
+	@echo 'make docs    rewrite the generated files of config/ and build the documentation into docs/_build/html'
+	@echo 'make site    build the documentation alone'
 	@echo 'make doctor  say what this machine computes with'
 	@echo 'make clean   remove caches of tools (results, models and .venv stay)'
 
@@ -51,7 +55,15 @@ demo: $(RUN)$(WANTED)
 	@printf '\nMore of each column: docs/exp15.md. Pictures to look at:\n'
 	@printf '  %s\n' $(PICTURES)
 
-test: $(DEV)$(WANTED)
+# All experiments of the selection take some minutes; OF=exp15, demo or some files takes what these are made of alone.
+OF ?=
+PARTS = $(if $(filter demo,$(OF)),$(DEMO) $(PICTURES),$(OF))
+report: $(RUN)$(WANTED)
+	@$(BIN)/snakemake $(or $(PARTS),all index) --quiet host reason --rerun-incomplete --cores all --resources gpu=1
+	@$(BIN)/snakemake $(or $(PARTS),all) --quiet all --report results/report.html
+	@printf '\nThe report, and the page of all tables:\n  %s\n' results/report.html $(if $(OF),,results/index.html)
+
+test: $(DEV)$(WANTED) chromium
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Debian's packages, once; where they cannot be had the tests are skipped and say so.
@@ -66,6 +78,20 @@ test-slurm: $(DEV)$(WANTED)
 	    fi; \
 	fi
 	@TREMOR_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm -rs --durations=5 $(ARGS)
+
+test-browser: $(DEV)$(WANTED) chromium
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -rs --durations=5 $(ARGS)
+
+# Debian's browser, once; where it cannot be had the tests that need it are skipped and say so.
+chromium:
+	@if ! command -v chromium >/dev/null; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 \
+	            || echo 'chromium could not be installed with apt-get; the tests of the page are skipped'; \
+	    else \
+	        echo 'chromium is missing; as root: apt-get install --no-install-recommends chromium'; \
+	    fi; \
+	fi
 
 lint: $(DEV)$(WANTED)
 	@$(BIN)/ruff check .
@@ -84,13 +110,18 @@ bench: $(DEV)$(WANTED)
 
 docs: $(DEV)$(WANTED)
 	@$(BIN)/python -m tremor.config.generate
-	@$(BIN)/python -m pytest tests/unit/test_packaging.py
+	@$(MAKE) site
+
+# Without rewriting anything, so that CI sees generated files that were forgotten.
+site: $(DEV)$(WANTED)
+	@OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
 
 doctor: $(RUN)$(WANTED)
 	@$(BIN)/tremor doctor
 
 clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis workflow/tremor.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .screenshots workflow/tremor.egg-info docs/_build docs/_generated
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # --clear: an environment whose installation was cut short, or whose lock has changed, is built from nothing.

@@ -93,6 +93,14 @@ def test_the_main_target_comes_out(undisturbed):
     assert all(line.startswith("tiny,capital,float64,") for line in lines[1:])
 
 
+def test_the_main_target_grew_its_files_in_the_scratch_of_the_node(undisturbed):
+    """The profile's $TMPDIR comes to the jobs as it is written there, and is the node's."""
+    logs = [path.read_text() for path in (undisturbed.folder / "logs").rglob("*.log")]
+    copied = [line for log in logs for line in log.splitlines() if " bytes from " in line]
+    assert copied
+    assert not [line for line in copied if "$TMPDIR" in line or "/tremor-" not in line]
+
+
 def test_jobs_that_run_a_model_ask_for_a_gpu_and_others_do_not(cluster, undisturbed):
     """By SLURM's own record of every job, ended ones too."""
     by_rule = {job["comment"].split("_wildcards")[0].removeprefix("rule_"): job for job in cluster.jobs()}

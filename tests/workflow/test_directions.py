@@ -15,7 +15,8 @@ SUMMARIES = tuple(f"results/{name}/summary.csv" for name in SMALL)
 def test_they_hang_on_the_spectrum_and_run_from_it(done: Project) -> None:
     done.config = {**done.config, **SMALL}
     assert done.stale(*SUMMARIES) == {
-        "exp1_measure": 2, "exp1_summary": 1, "exp11_measure": 1, "exp11_summary": 1, "exp14_measure": 1, "exp14_summary": 1,
+        "exp1_measure": 2, "exp1_summary": 1, "exp11_measure": 1, "exp11_summary": 1,
+        "exp14_measure": 1, "exp14_summary": 1,
     }  # fmt: skip
     figures = (
         "results/exp1/tiny/capital/true_float64/heatmap.png",

@@ -39,5 +39,5 @@ def test_two_run_for_real_and_a_users_list_of_weights_is_an_input_like_any_other
     mine = project.folder / "mine.json"
     mine.write_text(mine.read_text().replace("5", "6"))
     names = ("selective_weight_pruning", "sensitivity", "targeted_perturbation")
-    expected = {f"esa_{name}{end}": 1 for name in names for end in ("", "_summary")}
+    expected = {f"esa_{name}{end}": 1 for name in names for end in ("_measure", "_summary")}
     assert project.stale(*MADE, *LEFT) == expected

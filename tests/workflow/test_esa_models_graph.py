@@ -18,9 +18,9 @@ def test_the_report_makes_what_it_joins_and_reruns_by_its_own_settings(fresh, sa
     shutil.copytree(saved_model("mamba"), fresh.folder / "judge")  # its context is long enough for the prompt
     models = {**fresh.config["models"], "judge": {"source": "path", "path": "judge"}}
     fresh.config = {**fresh.config, "models": models, "esa": SETTINGS}
-    jobs = ("evaluate", "evaluate_summary", "train", "train_summary", "sensitivity", "attribution_components",
-            "attribution", "attribution_summary", "super_weights", "super_weights_summary", "tuned_super_weights",
-            "integrated", "integrated_figures")  # fmt: skip
+    jobs = ("evaluate_measure", "evaluate_summary", "train_measure", "train_summary", "sensitivity_measure",
+            "attribution_components", "attribution_measure", "attribution_summary", "super_weights_measure",
+            "super_weights_summary", "tuned_super_weights", "integrated", "integrated_figures")  # fmt: skip
     names = [f"esa_{name}" for name in jobs]
     assert fresh.stale(*TARGETS) == {**dict.fromkeys(names, 1), "manifest": 2}
     fresh.run(*TARGETS)
@@ -33,7 +33,7 @@ def test_the_report_makes_what_it_joins_and_reruns_by_its_own_settings(fresh, sa
     attribution = {**SETTINGS, "attribution": {**SETTINGS["attribution"], "orders": 3}}
     fresh.config = {**fresh.config, "esa": attribution}
     assert set(fresh.stale(*TARGETS)) == {
-        "esa_attribution", "esa_attribution_summary", "esa_integrated", "esa_integrated_figures",
+        "esa_attribution_measure", "esa_attribution_summary", "esa_integrated", "esa_integrated_figures",
     }  # fmt: skip
     fresh.config = {**fresh.config, "esa": {**SETTINGS, "attribution": {"judge": "nobody"}}}
     failed = fresh.run("--dry-run", *TARGETS, check=False)

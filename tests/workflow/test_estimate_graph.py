@@ -31,17 +31,20 @@ def _planned(project: Project, *targets: str):
 def test_a_fresh_project_has_the_jobs_that_snakemake_would_run(fresh: Project, monkeypatch):
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    jobs, targets = _planned(fresh, TARGET)
-    assert targets == [TARGET]
-    assert _rules(jobs) == fresh.stale(TARGET)
-    assert _rules(plan.needed(jobs, TARGET)) == _rules(jobs)
-    assert all(job.gpu == 1 for job in jobs if job.rule in ("spectrum", "exp12", "exp13", "exp15"))
+    jobs, targets = _planned(fresh, TARGET, "exp15")
+    assert targets == [TARGET, "exp15"]
+    assert _rules(plan.needed(jobs, TARGET)) == fresh.stale(TARGET)
+    # A short name stands for its tables.
+    assert _rules(plan.needed(jobs, "exp15")) == _rules(jobs) == {**fresh.stale(TARGET), "exp15": 1}
+    jobs = plan.needed(jobs, TARGET)
+    assert all(job.gpu == 1 for job in jobs if job.rule.endswith("_measure"))
     # Priced, every job has a cost, and the model is known from its folder.
     found = report.estimate(
-        [TARGET], home=fresh.folder, directory=fresh.folder, rates=RATES,
+        [TARGET, "exp15"], home=fresh.folder, directory=fresh.folder, rates=RATES,
         configfiles=[fresh.folder / "test-config.yaml"],
     )  # fmt: skip
-    assert found.everything.jobs == len(jobs) == found.targets[TARGET].jobs
+    assert found.everything.jobs == len(jobs) == found.targets[TARGET].jobs == found.targets["exp15"].jobs
+    assert "exp15" not in found.rules
     assert found.everything.seconds > 4.5 * 5  # spectrum, exp12, exp13 and both variants of exp15 start torch
     assert found.everything.generic == 0
 

@@ -26,7 +26,7 @@ def test_they_run_for_real_and_follow_their_own_settings(fresh):
     fresh.config = {**fresh.config, **SMALL}
     jobs = {"exp3_states": 2, "lipschitz_report": 1, "lipschitz_reports": 1, "spectrum_measure": 1, "manifest": 1}
     for name in SMALL:
-        jobs |= {name: 1, f"{name}_figures": 1, f"{name}_summary": 1}
+        jobs |= {f"{name}_measure": 1, f"{name}_figures": 1, f"{name}_summary": 1}
     assert fresh.stale(*TARGETS) == jobs
     fresh.run(*TARGETS)
     assert fresh.stale(*TARGETS) == {}
@@ -53,5 +53,6 @@ def test_they_run_for_real_and_follow_their_own_settings(fresh):
     path = fresh.folder / "resources/prompts/lipschitz.tsv"
     path.write_text(path.read_text().replace("The bank is by", "The bank is near"))
     assert set(fresh.stale(*TARGETS)) == {
-        "exp2", "exp2_figures", "exp2_summary", "lipschitz", "lipschitz_figures", "lipschitz_summary",
+        "exp2_measure", "exp2_figures", "exp2_summary",
+        "lipschitz_measure", "lipschitz_figures", "lipschitz_summary",
     }  # fmt: skip

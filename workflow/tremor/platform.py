@@ -5,7 +5,6 @@ once, while they are loaded.
 """
 
 import hashlib
-import importlib
 import os
 import re
 import sys

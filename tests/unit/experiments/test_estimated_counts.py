@@ -69,7 +69,7 @@ def told(open_tiny):
 def test_a_spectrum_takes_the_calls_that_were_told(chain: Chain, told, tmp_path, monkeypatch):
     with counted(chain.session, monkeypatch) as found:
         chain.spectrum(tmp_path)
-    work = told("spectrum", {"probe": {"batch_size": 16}})
+    work = told("spectrum_measure", {"probe": {"batch_size": 16}})
     assert found.backwards == work.backwards
     # Base point, prefix and the row itself; a call more or less is a detail of the code.
     assert abs(found.forwards - work.forwards) <= 2
@@ -82,7 +82,8 @@ def test_a_boundary_takes_about_the_calls_that_were_told(chain: Chain, told, tmp
     statistics = read_json(tmp_path / "exp12.json")
     # How many inputs a ray has is the model's affair (2 with random weights, 4 to 9 with trained ones): given here.
     monkeypatch.setattr(situation, "RAY_INPUTS", statistics["mean_evaluations"])
-    work = told("exp12", {"probe": {"batch_size": 16}, "exp12": {"angles": 64, "s_max": 1e-4}}, arithmetic="float64")
+    settings = {"probe": {"batch_size": 16}, "exp12": {"angles": 64, "s_max": 1e-4}}
+    work = told("exp12_measure", settings, arithmetic="float64")
     assert work.evaluated == pytest.approx(64 * statistics["mean_evaluations"])
     # Batches that are not full at the search's end, and inputs that rays share, are told as a constant.
     assert 1 / 2 < work.forwards / found.forwards < 2

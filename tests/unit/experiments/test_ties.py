@@ -196,3 +196,21 @@ def test_tiles_make_the_maps_of_one_job_bit_for_bit(done: Path, chain: Any, tmp_
     whole, origin = shards.gather(parts)
     plane_results.write_planes(whole, data=tmp_path / "planes.h5", provenance=origin)
     assert content(tmp_path / "planes.h5") == content(done / "planes.h5")
+
+
+def test_a_zoom_in_shards_is_that_of_one_job(chain: Any, done: Path, tmp_path: Path) -> None:
+    def zoom(data: Path, **more: Any) -> Path:
+        planes.measure_zoom(
+            chain.session, PROMPT, arithmetic="float64", probe=chain.settings("probe"), settings=SMALL,
+            tie=done / "tie.h5", spectrum=done / "spectrum.h5", data=data, provenance=ORIGIN, **more,
+        )  # fmt: skip
+        return data
+
+    one = zoom(tmp_path / "zoom.h5")
+    # 2 planes of 7 rows: neither 4 nor 7 rows are a multiple of a shard's.
+    parts = [zoom(tmp_path / f"{name}.h5", shard=Shard.parse(name)) for name in names(4)]
+    whole, origin = shards.gather(parts)
+    plane_results.write_planes(whole, data=tmp_path / "gathered.h5", provenance=origin)
+    assert content(tmp_path / "gathered.h5") == content(one)
+    with pytest.raises(ConfigError, match=r"shards.exp7_zoom is 15, but there are only 14 items"):
+        zoom(tmp_path / "part.h5", shard=Shard(1, 15))

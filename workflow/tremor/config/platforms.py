@@ -64,6 +64,7 @@ DEFAULT_PLATFORMS: Platforms = {
     "baseline": Platform(environment={"ATEN_CPU_CAPABILITY": "default"}),
     "mkl_compatible": Platform(environment={"MKL_CBWR": "COMPATIBLE"}),
     "eager": Platform(attention="eager"),
+    "one_thread": Platform(threads=1),
     "uncached": Platform(decode="uncached"),
     "bfloat16": Platform(dtype="bfloat16"),
     "cuda": Platform(device="cuda"),

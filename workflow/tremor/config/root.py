@@ -24,6 +24,8 @@ from tremor.config.figures import Figures
 from tremor.config.local import Exp5
 from tremor.config.matrices import Exp9
 from tremor.config.models import DEFAULT_MODELS, Models, Training
+from tremor.config.noise_floors import NoiseFloors
+from tremor.config.page import Page
 from tremor.config.perturbation import Perturbation
 from tremor.config.platforms import DEFAULT_PAIRS, DEFAULT_PLATFORMS, Pairs, Platforms, Recorder
 from tremor.config.probe import Probe
@@ -86,6 +88,7 @@ class Config(Block):
     exp14: Exp14 = Exp14()
     exp15: Exp15 = Exp15()
     regimes: Regimes = Regimes()
+    noise_floors: NoiseFloors = NoiseFloors()
     lipschitz: Lipschitz = Lipschitz()
     perturbation: Perturbation = Perturbation()
     pdf: Pdf = Pdf()
@@ -95,6 +98,7 @@ class Config(Block):
     cross: Cross = Cross()
     training: Training = Training()
     figures: Figures = Figures()
+    page: Page = Page()
 
     @model_validator(mode="after")
     def _blocks_agree(self) -> Self:
@@ -130,6 +134,9 @@ def disagreements(config: Config) -> list[Problem]:
     problems += confusable("pdf.documents", config.pdf.documents)
     problems += confusable("platforms", config.platforms) + confusable("pairs", config.pairs)
     problems += _pairs(config)
+    if config.shards.exp7_zoom > 1 and config.exp7.zoom_method == "crop":
+        text = "a zoom that is cut out of the maps runs no model: set it to 1, or exp7.zoom_method to recompute"
+        problems.append(Problem("shards.exp7_zoom", text))
     if config.spectrum.method == "lanczos":
         top_k = config.spectrum.top_k
         needs: Mapping[str, int | str] = {
@@ -214,6 +221,11 @@ def _pairs(config: Config) -> list[Problem]:
     ]
     if config.select.pairs != "auto":
         problems += undefined("pairs", config.select.pairs, config.pairs)
+    if config.noise_floors.platforms != "auto":
+        problems += [
+            Problem("noise_floors.platforms", message)
+            for _, message in undefined("platforms", config.noise_floors.platforms, config.platforms)
+        ]
     return problems
 
 
