@@ -61,7 +61,8 @@ PARTS = $(if $(filter demo,$(OF)),$(DEMO) $(PICTURES),$(OF))
 report: $(RUN)$(WANTED)
 	@$(BIN)/snakemake $(or $(PARTS),all index) --quiet host reason --rerun-incomplete --cores all --resources gpu=1
 	@$(BIN)/snakemake $(or $(PARTS),all) --quiet all --report results/report.html
-	@printf '\nThe report, and the page of all tables:\n  %s\n' results/report.html $(if $(OF),,results/index.html)
+	@printf '\nTo open in a browser:\n'
+	@printf '  %s\n' results/report.html $(if $(OF),,results/index.html)
 
 test: $(DEV)$(WANTED) chromium
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
