@@ -61,9 +61,12 @@ def measure(context: Context) -> list[Row]:
         dry = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--cores", "2"]
         dry += ["--snakefile", str(ROOT / "Snakefile"), "--directory", name]
         planned, _ = timing.command(dry, str(ROOT), 5)
+        imported = "import sys; sys.path.insert(0, 'workflow'); import tremor.graph"
+        started, _ = timing.command([sys.executable, "-c", imported], str(ROOT), 5)
         _distances(Path(name))
         drawn, _ = timing.command([sys.executable, "-c", _FIGURE, name], str(ROOT), 5)
     return [
+        Row("start of the library that the rules import, interpreter included", started.text()),
         at_most("parse and dry run of the whole graph", planned.best, 2.5, unit=" s", note=planned.text()),
         at_most("a figure job (exp15, 1000 angles, PNG and PDF)", drawn.best, 2, unit=" s", note=drawn.text()),
     ]

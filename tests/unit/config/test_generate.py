@@ -88,21 +88,8 @@ def test_examples_of_the_manual_load() -> None:
 
 
 def test_import_is_light() -> None:
-    # Snakemake imports the package at each start and in each job.
-    code = (
-        "import sys, time; start = time.perf_counter(); import tremor.config; "
-        "print(time.perf_counter() - start, *{'torch', 'numpy', 'pandas', 'transformers'} & set(sys.modules))"
-    )
+    # Snakemake imports the package at each start and in each job. How long that takes is the benchmark's (graph).
+    code = "import sys, tremor.config; print(*{'torch', 'numpy', 'pandas', 'transformers'} & set(sys.modules))"
     source = str(Path(tremor.config.__file__).parents[2])
-    # The fastest of a few starts: the first may read cold files, and others may be using the machine.
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r}); {code}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for _ in range(3)
-    ]
-    assert all(len(run) == 1 for run in runs), f"heavy imports: {runs}"
-    assert min(float(run[0]) for run in runs) < 0.4
+    run = [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r}); {code}"]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "\n"
