@@ -1,5 +1,7 @@
 """Checkouts to run Snakemake in: fresh, finished, and private copies of the finished one."""
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
 
@@ -22,10 +24,21 @@ TARGETS = ("results/exp15/summary.csv", "results/exp12/tiny/capital/float64/pola
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Project:
     """A checkout in which the main target and a figure have run; tests that change something take `done`."""
-    project = Project(checkout(tmp_path_factory.mktemp("finished") / "project"))
-    shutil.copytree(tiny_model, project.model)
-    project.run(*TARGETS)
-    return project
+    own = tmp_path_factory.getbasetemp()
+    # Half a minute of jobs: one of the workers of pytest-xdist runs them, the others wait and take a copy.
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    first = shared / "finished-first" / "project"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not first.with_name("complete").exists():
+            shutil.rmtree(first.parent, ignore_errors=True)
+            first.parent.mkdir()
+            project = Project(checkout(first))
+            shutil.copytree(tiny_model, project.model)
+            project.run(*TARGETS)
+            first.with_name("complete").touch()
+    shutil.copytree(first, own / "finished" / "project", symlinks=True)
+    return Project(own / "finished" / "project")
 
 
 @pytest.fixture
