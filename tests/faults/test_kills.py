@@ -23,8 +23,8 @@ from project import Project, checkout, environment
 from tremor.replay import content
 
 TARGET = "results/exp15/tiny/capital/float64/angles/distances.csv"
-RUNS = 12  # runs that are ended by a kill: of Snakemake alone, or of it with all its jobs
-SINGLE = ("spectrum",) * 3 + ("exp12",) * 3 + ("exp15",) * 2  # jobs killed alone; Snakemake itself tries them again
+RUNS = 8  # runs that are ended by a kill: of Snakemake alone, or of it with all its jobs
+SINGLE = ("spectrum",) * 5 + ("exp12",) * 4 + ("exp15",) * 3  # jobs killed alone; Snakemake itself tries them again
 LONG = ("spectrum", "exp12", "exp15")  # the jobs of the target that load the model
 
 
