@@ -1,6 +1,6 @@
 """Digest of the library code a rule uses: a change of maths reruns its jobs, a comment or layout does not.
 
-Snakemake sees the text of a script only. A rule therefore has `code=code_digest("probe.boundary", ...)` among
+Snakemake sees the text of a script only. A rule therefore has `code=graph.code("probe.boundary", ...)` among
 its params; the digest covers the syntax trees of the named modules and of every Tremor module they import,
 however deep.
 """
