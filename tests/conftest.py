@@ -1,9 +1,11 @@
 """Fixtures for the whole session: tiny saved models, each built, saved and loaded once."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -59,3 +61,21 @@ def private_model(saved_model: Callable[[str], Path]) -> Callable[..., LoadedMod
         return load(saved_model(family), dtype=dtype, device="cpu")
 
     return get
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless chromium for the tests of a module.
+
+    While it is there an event loop runs in this process, in which nothing else may use asyncio: hence not one for the
+    session, which would outlive the tests that need it.
+    """
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed; as root: make chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium)
+        yield running
+        running.close()

@@ -1,7 +1,6 @@
 """The page of results, built from small results, in Debian's chromium. Without one the tests are skipped."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ import pages
 from tremor.report import build
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
@@ -23,19 +21,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     output = folder / "results/index.html"
     build.write(output, pages.make(folder), max_mb=15.0, map_cells=201)
     return output.as_uri()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """One headless chromium for all tests of a process."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed; as root: make chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield running
-        running.close()
 
 
 @dataclass

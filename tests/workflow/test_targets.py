@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tremor.report.contents import about
 PARSE = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
 
@@ -140,38 +142,31 @@ def report(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_report_opens_offline_with_figures_and_captions(report: Path):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed; as root: make chromium")
-    from playwright.sync_api import sync_playwright
-
+def test_the_report_opens_offline_with_figures_and_captions(report: Path, browser: Any):
     requests: list[str] = []
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        page.goto(report.as_uri())
-        page.get_by_text("Results", exact=True).first.click()
-        page.get_by_text("exp12", exact=True).first.click()
-        row = page.locator("tr").filter(has_text="polar")
-        assert row.inner_text().split() == ["tiny", "capital", "float64", "polar"]
-        row.locator("[iconname=eye]").click()
-        row.locator("[iconname=information-circle]").click()
-        page.get_by_text("How to read it.").wait_for()
-        said = page.locator("body").inner_text()
-        assert about("exp12").question in said
-        assert "exp12.angles 8" in said
-        folder = Path(os.environ.get("TREMOR_SCREENSHOTS", ROOT / ".screenshots"))
-        folder.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=folder / "report.png")
-        # The picture itself is there, at its own size.
-        frames = [frame.evaluate("[...document.images].map(i => i.naturalWidth)") for frame in page.frames]
-        assert any(width > 300 for widths in frames for width in widths)
-        browser.close()
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.goto(report.as_uri())
+    page.get_by_text("Results", exact=True).first.click()
+    page.get_by_text("exp12", exact=True).first.click()
+    row = page.locator("tr").filter(has_text="polar")
+    assert row.inner_text().split() == ["tiny", "capital", "float64", "polar"]
+    row.locator("[iconname=eye]").click()
+    row.locator("[iconname=information-circle]").click()
+    page.get_by_text("How to read it.").wait_for()
+    said = page.locator("body").inner_text()
+    assert about("exp12").question in said
+    assert "exp12.angles 8" in said
+    folder = Path(os.environ.get("TREMOR_SCREENSHOTS", ROOT / ".screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / "report.png")
+    # The picture itself is there, at its own size.
+    frames = [frame.evaluate("[...document.images].map(i => i.naturalWidth)") for frame in page.frames]
+    assert any(width > 300 for widths in frames for width in widths)
+    page.close()
     assert errors == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
