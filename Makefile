@@ -10,6 +10,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Containers often set it. Each process would then compile all that it imports: 5 s more for every job with torch.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?=
 ARGS ?=

@@ -79,7 +79,7 @@ class Project:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def checkout(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """What surrounds a run: every problem that `tremor doctor` can name, injected one by one."""
 
+import py_compile
 import stat
 import sys
 
@@ -58,6 +59,15 @@ def test_a_copy_without_a_lock_says_so(tmp_path):
 def test_a_folder_without_permission_is_a_problem(tmp_path, monkeypatch):
     monkeypatch.setattr(surroundings.os, "access", lambda folder, mode: False)
     assert "read-only" in surroundings.disk(tmp_path).problem
+
+
+def test_bytecode_that_is_compiled_by_every_job_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "heavy.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert surroundings.bytecode("heavy", kept=True).problem == ""
+    assert "unset it, or compile once" in surroundings.bytecode("heavy", kept=False).problem
+    py_compile.compile(str(tmp_path / "heavy.py"))
+    assert surroundings.bytecode("heavy", kept=False).problem == ""
 
 
 def test_a_machine_without_slurm_has_no_problem():

@@ -44,6 +44,7 @@ def examine(*, device: str, dtype: str, threads: int, folder: Path) -> list[Find
         *_environment(applied),
         surroundings.versions(surroundings.pins()),
         surroundings.disk(folder),
+        surroundings.bytecode(),
         surroundings.cluster(),
         *_controls(resolved, dtype),
         _gate(),

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
@@ -76,6 +77,25 @@ def disk(folder: Path) -> Finding:
     if not os.access(folder, os.W_OK):
         problem = "this folder is read-only; run where results can be written"
     return Finding("disk", f"{free:.1f} GiB free for results", problem)
+
+
+def bytecode(package: str = "torch", *, kept: bool = not sys.dont_write_bytecode) -> Finding:
+    """Whether what a job imports is compiled once, or by every job again.
+
+    Args:
+        package: One of those that every job imports.
+        kept: Whether Python may keep what it has compiled.
+    """
+    spec = util.find_spec(package)
+    compiled = spec is not None and spec.origin is not None and Path(util.cache_from_source(spec.origin)).is_file()
+    if compiled or kept:
+        return Finding("bytecode", "kept between jobs")
+    return Finding(
+        "bytecode",
+        "compiled again by every job",
+        "PYTHONDONTWRITEBYTECODE is set, which costs every job with a model some seconds; unset it, or compile once: "
+        "python -m compileall -q -j 0 .venv/lib",
+    )
 
 
 def cluster(

@@ -34,6 +34,10 @@ CACHED = [family for family in FAMILIES if family not in UNCACHED]
 ROUNDING = 1e-5
 
 
+# The tests of a family follow one another, so that one worker of pytest-xdist verifies it once for all of them.
+by_family = pytest.mark.parametrize("family", FAMILIES, scope="module")
+
+
 @pytest.fixture(scope="module")
 def verification(loaded_model: Models) -> Callable[[str], Verification]:
     """Family -> its verification, made once."""
@@ -55,7 +59,7 @@ def expected_refusals(family: str, experts: bool) -> set[str]:
     return refused | ({"super_weights"} if experts else set())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@by_family
 def test_nothing_fails_and_what_is_refused_is_known(
     family: str, verification: Callable[[str], Verification], loaded_model: Models
 ) -> None:
@@ -128,7 +132,7 @@ def distinct_inputs(x: Array, direction: Array, end: float) -> Iterator[tuple[np
             yield s, moved
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@by_family
 def test_a_boundary_is_that_of_a_walk_over_every_input(family: str, loaded_model: Models) -> None:
     """The plain forward, input after input along one ray, until a bit of the answer differs."""
     loaded = loaded_model(family)
@@ -180,7 +184,7 @@ def put_behind(loaded: LoadedModel, layer: int, ids: torch.Tensor) -> Array:
     return np.asarray(torch.autograd.functional.jacobian(answer, state[0, -1].clone()).double().numpy())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@by_family
 def test_the_gain_of_a_layer_is_the_norm_of_its_jacobian(
     family: str, verification: Callable[[str], Verification], loaded_model: Models
 ) -> None:
@@ -205,7 +209,7 @@ def test_the_page_lists_every_family_and_no_other() -> None:
     assert list(table()) == [*FAMILIES, *REFUSED], "run python tests/make_models_page.py"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@by_family
 def test_the_page_says_what_is_so(family: str, verification: Callable[[str], Verification]) -> None:
     expected = "| " + " | ".join(report.row(verification(family))) + " |"
     assert table()[family] == expected, "run python tests/make_models_page.py"
