@@ -97,7 +97,7 @@ def write(
 
 def write_matrix(path: Path) -> Path:
     """Write the unembedding artifact."""
-    attributes = {"softcap": None, "scale": 1.0, "norm": "RMSNorm", "dtype": "float32"}
+    attributes = {"softcap": None, "scale": 1.0, "norm": "RMSNorm", "norm_adds_one": False, "dtype": "float32"}
     write_hdf5(path, {"weight": weight(), "gain": GAIN}, attributes=attributes, provenance={})
     return path
 

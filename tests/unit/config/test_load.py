@@ -154,6 +154,18 @@ def test_lanczos_must_find_what_experiments_use() -> None:
     assert load({"spectrum": spectrum, "exp13": {"vectors": "all"}}).spectrum.top_k == 4
 
 
+def test_a_wrong_item_is_told_once_and_an_empty_list_too() -> None:
+    assert refused({"figures": {"formats": ["svg"]}}) == ["figures.formats[0]: got 'svg' (allowed: png or pdf)"]
+    (line,) = refused({"figures": {"formats": []}})
+    assert line.startswith("figures.formats: got [] (allowed: a list, at least one")
+
+
+def test_more_shards_than_angles_are_refused_before_any_job() -> None:
+    lines = refused({"shards": {"exp12": 9}, "exp12": {"angles": 8}})
+    assert lines == ["shards.exp12: is 9, but exp12.angles is 8; a shard needs an angle, lower it"]
+    assert load({"shards": {"exp12": 8}, "exp12": {"angles": 8}}).shards.exp12 == 8
+
+
 def test_every_problem_is_reported_one_line_each() -> None:
     lines = refused({"exp12": {"angles": 0, "angels": 1}, "select": {"models": ["nope"]}, "probe": None})
     assert [line.partition(":")[0] for line in lines] == [
@@ -265,6 +277,24 @@ def test_paper_preset_holds_the_settings_of_the_study() -> None:
     assert (config.probe.mode, effective_dtype(config, alias)) == ("reference", "float32")
     assert (config.exp12.angles, config.exp12.s_max, config.exp12.threshold) == (1000, 1e-6, 0.0)
     assert (config.exp13.vectors, config.exp13.s_max) == ("all", 1e-6)
+    for walk in (config.exp1, config.exp5):
+        assert (walk.start, walk.step, walk.threshold) == (1e-6 + 1815 * 2e-13, 3 * 2e-14, 0.0)
+    assert config.exp1.jumps == tuple(10**k for k in range(13))
+    assert (config.exp1.vectors, config.exp1.walk_steps, config.exp1.true_float64) == ((1,), 1000, True)
+    assert (config.exp5.layers, config.exp5.vector, config.exp5.jumps) == ((31,), 1, (1,))
+    exp2 = config.exp2
+    assert exp2.powers == tuple(range(-1, -19, -1))
+    assert (exp2.top_k, exp2.ranks) == (5, (50, 100, 200, 500, 1000, 2000, 4000, "last"))
+    assert (exp2.noise_isotropic, exp2.noise_along, exp2.noise_powers) == (1e-2, 1e-9, (-7, -8, -9, -10))
+    assert exp2.noise_samples == (2, 5, 10, 100, 1000, 2000, 4000)
+    assert (config.exp3.vector, config.exp3.powers) == (1, tuple(range(-5, -13, -1)))
+    assert (config.exp8.top_k, config.exp8.smallest_decade, config.exp8.largest_decade) == (5, -15, -1)
+    recorder = config.recorder
+    assert (recorder.tokens, recorder.tap_steps) == (1000, 200)
+    assert recorder.tap_questions == ("earth_center", "telepathy", "mole_treaty")
+    for name in config.select.pairs:
+        platforms = [config.platforms[alias] for alias in config.pairs[name]]
+        assert {(platform.dtype, platform.decode) for platform in platforms} == {(name, "uncached")}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("test/*.yaml")), ids=lambda path: path.name)

@@ -194,6 +194,19 @@ def test_the_sweep_reads_behind_the_block_not_its_input(narrow: Path) -> None:
     np.testing.assert_array_equal(sweep["epsilon"], 1e-6 + 1e-10 * np.arange(1, 121))
 
 
+def test_a_threshold_counts_coordinates_and_hides_no_step(
+    chain: Any, narrow: Path, results: Path, tmp_path: Path
+) -> None:
+    """What moved in any bit is what moved, also where no coordinate moves by more than the threshold."""
+    exp1(chain, results / "spectrum.h5", tmp_path, "float64", threshold=1.0)
+    table = read_csv(tmp_path / "layers.csv")
+    assert (table["num_changed"] == 0).all()
+    told, plain = (read_json(folder / "statistics.json") for folder in (tmp_path, narrow))
+    assert told["walk"] == plain["walk"]
+    assert told["propagation"] == plain["propagation"]
+    assert told["sweep"]["embedding_count_last"] == 0 < plain["sweep"]["embedding_count_last"]
+
+
 def test_true_float64_is_smooth_where_float32_is_noise(narrow: Path, wide: Path) -> None:
     """The original's "float64" rounded to float32 in every norm. Here the gain is sigma at every jump."""
     noisy, smooth = (read_csv(folder / "layers.csv") for folder in (narrow, wide))

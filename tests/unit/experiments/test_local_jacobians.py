@@ -35,8 +35,11 @@ def run(chain: Any, source: Path, folder: Path, **changes: Any) -> Path:
 
 def test_dense(chain: Any, results: Path, tmp_path: Path) -> None:
     # Steps of 1e-14 stay within one ulp of every coordinate: the first two pairs are of equal inputs.
-    folder = run(chain, results / "spectrum.h5", tmp_path, step=1e-14, jumps=[1, 10, 10**10], layers=[0, "last"])
+    folder = run(chain, results / "spectrum.h5", tmp_path, step=1e-14, jumps=[1, 10, 10**10], layers=[0, 1, "last"])
     told, table = read_json(folder / "statistics.json"), read_csv(folder / "stages.csv")
+    modules = read_csv(folder / "modules.csv")
+    assert not modules.duplicated(["arithmetic", "block", "module", "jump"]).any()
+    assert told["modules"]["requested_inputs"] == 2 * 4 * 2  # the last block is block 1: two, not three
     sigma = read_hdf5(results / "spectrum.h5").array("singular_values")[0]
     assert told["sigma_1"] == pytest.approx(sigma)
     assert told["chain_agrees"]

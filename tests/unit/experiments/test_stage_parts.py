@@ -11,7 +11,7 @@ from tremor import floats
 from tremor.errors import ArtifactError
 from tremor.experiments import decision_path, norm_effect, stage_divergence, stage_statistics, stage_values
 from tremor.store.documents import read_json
-from tremor.store.hdf5 import read_hdf5
+from tremor.store.hdf5 import Hdf5Reader, read_hdf5, write_hdf5
 from tremor.store.tables import read_csv
 
 ORIGIN = {"config": {}, "code": "code-digest", "inputs": {}}
@@ -179,6 +179,25 @@ def test_growth_follows_the_stream(parted: Path) -> None:
     assert own["growth"].isna().all()  # nothing to nothing, and something from nothing, are no factors
 
 
+def test_growth_over_several_blocks_is_no_growth_of_one(tmp_path: Path) -> None:
+    """With recorder.tap_questions most questions hold the ends of the stream only."""
+    a, _, first, _ = staged.turned(3)
+    b = {name: 1.5 * values for name, values in a.items()}
+    for name, taps in (("whole", staged.TAPS), ("ends", ("embedding", "final_prenorm", "final"))):
+        (tmp_path / name).mkdir()
+        runs = [
+            staged.write(tmp_path / name / f"{side}.h5", {tap: states[tap] for tap in taps}, logits=first)
+            for side, states in (("a", a), ("b", b))
+        ]
+        growth = read_csv(everything(tmp_path / name, runs[:1], runs[1:]) / "growth.csv").set_index("stage")
+        if name == "whole":
+            sizes = growth["l2"].to_numpy()
+            np.testing.assert_allclose(growth["growth"].to_numpy()[1:], sizes[1:] / sizes[:-1], rtol=1e-12)
+        else:
+            assert (growth["l2"] > 0).all()
+            assert growth["growth"].isna().all()
+
+
 def test_angles(parted: Path) -> None:
     table = read_csv(parted / "angles.csv")
     a, _, first, _ = staged.turned(3)
@@ -198,6 +217,15 @@ def test_angles(parted: Path) -> None:
     assert set(table["run"]) == {"a", "b"}
     ranking = read_csv(parted / "ranking.csv")
     assert not ranking["ranking_changed_gain_free"].any()
+
+
+def test_a_model_without_a_final_norm(tmp_path: Path) -> None:
+    attributes = {"norm": None, "norm_adds_one": False}
+    write_hdf5(tmp_path / "u.h5", {"weight": staged.weight()}, attributes=attributes, provenance={})
+    with Hdf5Reader(tmp_path / "u.h5") as matrix:
+        norm = norm_effect.FinalNorm(matrix)
+    assert norm.kind == "none"
+    np.testing.assert_array_equal(norm.gain_free(np.arange(float(staged.WIDTH))), np.arange(float(staged.WIDTH)))
 
 
 def test_angles_of_parallel_and_opposite_vectors() -> None:
@@ -284,6 +312,28 @@ def test_recordings_that_do_not_belong_together_are_refused(tmp_path: Path) -> N
         stage_values.compare(
             [shorter], [shorter], divergence=folder / "divergence.csv", settings=DECADES, table=tmp_path / "v.csv",
             data=tmp_path / "v.h5", statistics=tmp_path / "v.json", provenance=ORIGIN,
+        )  # fmt: skip
+
+
+def test_final_states_alone_say_nothing_of_the_norm_and_the_path(tmp_path: Path) -> None:
+    """With recorder.taps: final. A norm that is not known must not be told to turn nothing."""
+    only = [staged.write(tmp_path / "a.h5", {"final": staged.states()["final"]})]
+    stage_divergence.compare(
+        only, only, divergence=tmp_path / "d.csv", table=tmp_path / "t.csv", statistics=tmp_path / "t.json",
+        provenance=ORIGIN,
+    )  # fmt: skip
+    given: dict[str, Any] = {
+        "divergence": tmp_path / "d.csv", "unembedding": staged.write_matrix(tmp_path / "u.h5"), "provenance": ORIGIN,
+    }  # fmt: skip
+    with pytest.raises(ArtifactError, match=r"does not hold the states 'final_prenorm' .* record more with"):
+        norm_effect.measure(
+            only, only, top_k=3, table=tmp_path / "x.csv", ranking=tmp_path / "r.csv", statistics=tmp_path / "x.json",
+            **given,
+        )  # fmt: skip
+    with pytest.raises(ArtifactError, match=r"no state of the residual stream; record both with recorder\.taps"):
+        decision_path.trace(
+            only, only, path=tmp_path / "p.csv", first=tmp_path / "f.csv", growth=tmp_path / "g.csv",
+            statistics=tmp_path / "p.json", **given,
         )  # fmt: skip
 
 

@@ -50,6 +50,14 @@ def test_by_step_draws_medians_over_prompts(recwarn: pytest.WarningsRecorder) ->
     assert [str(w.message) for w in recwarn] == []
 
 
+def test_prompts_that_do_not_move_count_in_the_median() -> None:
+    table = steps()
+    still = (table["prompt"] != "p2") & (table["epsilon"] < 1e-5)  # two of three
+    table.loc[still, ["output_diff_norm", "smooth_prediction_l2", "realised_l2"]] = 0.0
+    (line,) = lines(quotients.by_step(table), "output")
+    assert min(line.get_xdata()) == pytest.approx(1e-5)
+
+
 def test_by_step_of_an_input_that_never_moves() -> None:
     table = steps(1)
     table[["output_diff_norm", "smooth_prediction_l2", "realised_l2"]] = 0.0

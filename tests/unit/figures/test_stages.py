@@ -37,6 +37,20 @@ def test_overview_of_many_questions_has_one_entry_in_the_legend() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a question each"]
 
 
+def test_a_question_that_lacks_stages_does_not_move_the_others() -> None:
+    """With recorder.tap_questions others record the ends only: their last stage is the model's last, not its third."""
+    whole = values(2)
+    short = whole[(whole["question"] == "q0") & whole["stage"].isin(["embedding", "residual.1", "final"])]
+    table = pd.concat([short.assign(order=[0, 1, 2]), whole[whole["question"] == "q1"]], ignore_index=True)
+    lines = {line.get_gid(): line for axes in stages.overview(table).axes for line in axes.get_lines()}
+    assert lines["percent_changed-q0"].get_xdata().tolist() == [0, 2, 4]
+    assert lines["percent_changed-q1"].get_xdata().tolist() == [0, 1, 2, 3, 4]
+    drawn = {line.get_gid(): line for axes in stages.growth(table).axes for line in axes.get_lines()}
+    assert list(drawn["relative_l2-q0"].get_xdata()) == [0, 2, 4]
+    panels = [axes for axes in stages.heatmaps(table).axes if axes.images]
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["residual", "mlp"]
+
+
 def test_zeros_are_said() -> None:
     for figure in (stages.overview(values(1, 0.0)),):
         assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["all zero"] * 2
@@ -75,6 +89,9 @@ def test_path_shows_questions_that_parted_first() -> None:
     gids = [line.get_gid() for line in figure.axes[0].get_lines() if line.get_gid()]
     assert gids[0] == "gap-q7"
     assert len([gid for gid in gids if gid.startswith("gap-")]) == stages.MAX_COLOURED
+    assert "6 of 9 questions" in figure.legends[0].get_title().get_text()
+    few = stages.path(path_table()[lambda table: table["question"].isin(["q1", "q7"])])
+    assert "questions" not in few.legends[0].get_title().get_text()
 
 
 def test_growth_and_norm() -> None:
@@ -136,6 +153,7 @@ def test_tensors_say_that_bits_are_equal(tmp_path: Path) -> None:
     table = pd.DataFrame(rows, columns=columns)
     figure = sweeps.tensors(table, names=("one", "other"))
     assert "all bits are equal" in [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
     save.save(figure, [tmp_path / "a.png"])
     save.save(sweeps.tensors(table, names=("one", "other")), [tmp_path / "b.png"])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

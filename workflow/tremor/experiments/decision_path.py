@@ -64,6 +64,10 @@ def trace(
                 projected += [_projection(question, stage, which, row, vectors) for stage in narrow]
             answers.append(_first(question, held))
             grown += _growth(question, held)
+    if not grown:
+        raise ArtifactError(
+            f"{a[0]} and {b[0]} share no state of the residual stream; record both with recorder.taps: stages, or all"
+        )
     table, told = pd.DataFrame(projected), pd.DataFrame(answers)
     origin = collect(seeds=None, platform={}, model={}, **provenance)
     write_csv(path, table.astype({"block": MAYBE["block"]}), provenance=origin)
@@ -166,14 +170,16 @@ def _described(found: FirstDifference | None, prefix: str) -> dict[str, Any]:
 def _growth(question: Question, held: Iterable[Stage]) -> list[dict[str, Any]]:
     """The difference of the residual stream from block to block, at the row that decided."""
     rows: list[dict[str, Any]] = []
-    before = float("nan")
+    before, passed = float("nan"), 0
     for stage in held:
         if stage.part not in STREAM:
             continue
         row = question.parted.row
         told = bits.compare_vectors(question.a.state(stage.name, row), question.b.state(stage.name, row))
+        # Blocks passed so far. A factor over several is none of one: stages between may not have been recorded.
+        place = int(question.a.attributes["n_layers"]) if stage.part == "final_prenorm" else stage.block or 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            factor = float(np.divide(told.l2, before))
+            factor = float(np.divide(told.l2, before)) if place - passed <= 1 else float("nan")
         rows.append(
             {
                 "question": question.name,
@@ -188,7 +194,7 @@ def _growth(question: Question, held: Iterable[Stage]) -> list[dict[str, Any]]:
                 "growth": factor if np.isfinite(factor) else float("nan"),
             }
         )
-        before = told.l2
+        before, passed = told.l2, place
     return rows
 
 

@@ -226,7 +226,8 @@ def _modules(
     arithmetics = list(probe["arithmetic"])
     inputs = [walking.inputs_at(base.x, direction, sizes, arithmetic=a, fmt=base.fmt) for a in arithmetics]
     frames, left_out, evaluated = [], [], 0
-    for block in track([_block(session, layer) for layer in settings["layers"]], "blocks"):
+    blocks = list(dict.fromkeys(_block(session, layer) for layer in settings["layers"]))  # last may be named by number
+    for block in track(blocks, "blocks"):
         inside = block_modules(session.loaded, base, block)
         left_out += list(inside.left_out)
         response = nudges.respond(
@@ -267,7 +268,7 @@ def _modules(
         "pairs": len(pairs),
         "pairs_of_equal_inputs": int(pairs["inputs_equal"].sum()),
         "evaluated_inputs": evaluated,
-        "requested_inputs": sum(len(each) for each in inputs) * len(settings["layers"]),
+        "requested_inputs": sum(len(each) for each in inputs) * len(blocks),
     }
 
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from tremor.compare.recording import Recording
-from tremor.errors import ArtifactError
 from tremor.experiments.decision_path import numbers, unembedding_row
 from tremor.experiments.stage_divergence import questions, read_divergence
 from tremor.store.documents import write_json
@@ -77,9 +76,11 @@ class FinalNorm:
     """
 
     def __init__(self, matrix: Hdf5Reader) -> None:
-        self.kind = str(matrix.attributes["norm"]) or "none"
+        self.kind = str(matrix.attributes["norm"] or "none")
         width = matrix.shape("weight")[1]
         self.gain: Float = numbers(matrix.read("gain")) if "gain" in matrix.names else np.ones(width)
+        if matrix.attributes["norm_adds_one"]:  # Gemma's norms multiply by 1 + what is stored
+            self.gain = self.gain + 1.0
         self.bias: Float = numbers(matrix.read("norm_bias")) if "norm_bias" in matrix.names else np.zeros(width)
 
     def gain_free(self, final: Float) -> Float:
@@ -89,12 +90,9 @@ class FinalNorm:
 
 
 def _angles(run: Recording, row: int, matrix: Hdf5Reader, norm: FinalNorm, top_k: int) -> Iterator[dict[str, Any]]:
-    missing = [name for name in ("final_prenorm", "final") if name not in run.taps]
-    if "final" in missing:
-        raise ArtifactError(f"{run.path} holds no state 'final'; record it again")
-    final = numbers(run.state("final", row))
-    # A model without a final norm unembeds the stream itself.
-    prenorm = final if missing else numbers(run.state("final_prenorm", row))
+    # A model without a final norm unembeds the stream itself; of any other the state before the norm is needed.
+    before = "final" if norm.kind == "none" and "final_prenorm" not in run.taps else "final_prenorm"
+    final, prenorm = (numbers(run.state(name, row)) for name in ("final", before))
     states = dict(zip(KINDS, (prenorm, norm.gain_free(final), final), strict=True))
     top = run.top(row)
     for rank in range(min(top_k, len(top.ids))):

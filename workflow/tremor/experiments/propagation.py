@@ -159,7 +159,7 @@ def measure(
         "evaluated_inputs": evaluated,
         "model_rows": response.rows_evaluated + (walker.rows_evaluated if walker is not response else 0),
         "sigma_1": float(source.array("singular_values")[0]),
-        "walk": _walk_counts(walked, by_step, first),
+        "walk": _walk_counts(walked, first),
         "sweep": _sweep_counts(by_jump),
         "propagation": _propagation(by_layer),
         "directions": {str(rank + 1): describe_direction(d) for rank, d in zip(ranks, directions, strict=True)},
@@ -243,14 +243,17 @@ def _sweep_table(by_step: pd.DataFrame, first: str) -> pd.DataFrame:
     return pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})
 
 
-def _walk_counts(walked: States, by_step: pd.DataFrame, first: str) -> dict[str, Any]:
+def _walk_counts(walked: States, first: str) -> dict[str, Any]:
+    """Steps over which any bit changes, whatever the threshold of the tables."""
+    index = walked.index[1:]
+
     def changes(tap: str) -> int | None:
-        rows = by_step[(by_step["tap"] == tap) & (by_step["reference"] == "previous")]
-        return int((rows["num_changed"] > 0).sum()) if len(rows) else None
+        states = walked.taps.get(tap)
+        return None if states is None else int((paired(states, index[:-1], index[1:]).num_changed > 0).sum())
 
     return {
-        "steps": len(walked.index) - 2,
-        "distinct_inputs": len(np.unique(walked.index[1:])),
+        "steps": len(index) - 1,
+        "distinct_inputs": len(np.unique(index)),
         "input_changes": changes("embedding"),
         "first_block_changes": changes(first),
         "final_changes": changes("final"),
@@ -268,7 +271,7 @@ def _sweep_counts(by_jump: pd.DataFrame) -> dict[str, Any]:
 def _propagation(by_layer: pd.DataFrame) -> dict[str, Any]:
     """Of the leading direction: the smallest jump that moves the input, and the gain of input to answer there."""
     rows = by_layer[by_layer["vector"] == by_layer["vector"].iloc[0]]
-    moved = rows[(rows["tap"] == "embedding") & (rows["num_changed"] > 0)]["jump"]
+    moved = rows[(rows["tap"] == "embedding") & (rows["l2_distance"] > 0)]["jump"]  # whatever the threshold
     final = rows[rows["tap"] == "final"].set_index("jump")["gain"]
     known = [jump for jump in moved if np.isfinite(final[jump])]
     return {

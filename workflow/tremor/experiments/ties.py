@@ -238,6 +238,7 @@ def measure_flips(
         s_max=float(settings["epsilon"]),
         arithmetic=arithmetic,
         max_evaluations=int(settings["max_distinct_inputs"]),
+        tried=(steps, sweep.token),
     )
     _require_agreement(steps, sweep, found, reference, table)
     origin = session.provenance(**provenance)
@@ -277,12 +278,12 @@ def measure_flips(
 
 
 def _require_agreement(steps: Array, sweep: FlipSweep, found: Boundaries, reference: int, path: Path) -> None:
-    """No step of the grid that lies within a certified stable interval may show another token."""
+    """No step of the grid that lies within a stable interval may show another token."""
     count = len(sweep.token)
     for direction, token in enumerate(sweep.token):
         above, below = nearest_on_grid(steps, token, reference)
         for ray, step in ((direction, above), (direction + count, below)):
-            if found.certified[ray] and step is not None and abs(step) <= float(found.max_s[ray]):
+            if step is not None and abs(step) <= float(found.max_s[ray]):
                 raise NumericsError(
                     f"{path}: the token flips at {step:.9g} along direction {direction + 1}, where it had been found "
                     "stable: the platform is not deterministic; run `tremor doctor`"

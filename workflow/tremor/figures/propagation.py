@@ -23,9 +23,9 @@ BINS = 200  # columns of a heat map
 COLUMNS = 4  # jumps of the heat maps
 ROWS = 3  # directions of the heat maps
 PANELS = (
-    ("mean_absolute_diff", "mean |Δ|", style.HIDDEN_UNITS),
-    ("max_absolute_diff", "largest |Δ|", style.HIDDEN_UNITS),
-    ("l2_distance", "‖Δ‖₂", style.HIDDEN_UNITS),
+    ("mean_absolute_diff", "mean |Δ|", "units of the state"),
+    ("max_absolute_diff", "largest |Δ|", "units of the state"),
+    ("l2_distance", "‖Δ‖₂", "units of the state"),
     ("cosine_distance", "1 − cosine", ""),
     ("gain", "gain ‖Δ‖₂ / ‖Δ input‖₂", ""),
 )
@@ -97,7 +97,7 @@ def layers(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
     colours = dict(zip(jumps, sequence(len(jumps)), strict=True))
     figure = style.new_figure(width="page", height=4.3)
     panels = figure.subplots(2, 3, sharex=True).ravel()
-    equal = set(rows[(rows["tap"] == "embedding") & (rows["num_changed"] == 0)]["jump"])
+    equal = set(rows[(rows["tap"] == "embedding") & (rows["l2_distance"] == 0)]["jump"])
     for jump in jumps:
         own = rows[rows["jump"] == jump]
         text = f"jump {whole(jump)}" + (": inputs equal in every bit" if jump in equal else "")
@@ -268,7 +268,7 @@ def walk(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
                 own["step"], values, color=colour, linewidth=width, marker=".", markersize=2, markeredgewidth=0,
                 label=label, gid=f"{reference}_{tap}",
             )  # fmt: skip
-        zero = rows[(rows["tap"] == "embedding") & (rows["num_changed"] == 0)]
+        zero = rows[(rows["tap"] == "embedding") & (rows["l2_distance"] == 0)]
         if len(zero):
             note = f"{len(zero)} of {rows['step'].nunique()} inputs equal the reference: no point"
             axes.set_title(note, fontsize=6.5, loc="right")

@@ -70,12 +70,13 @@ def distribution(table: pd.DataFrame, *, title: str | None = None) -> Figure:
 
 
 def _band(axes: Axes, table: pd.DataFrame, column: str, colour: Any, text: str, gid: str) -> Array:
-    """Median over prompts of a column by step, and the range over prompts as a band; zeros are not drawn."""
-    shown = table[np.isfinite(table[column]) & (table[column] > 0)]
-    by_step = shown.groupby("epsilon")[column]
-    middle, low, high = by_step.median(), by_step.min(), by_step.max()
+    """Median over all prompts of a column by step, and the range of those above 0 as a band; zeros are not drawn."""
+    known = table[np.isfinite(table[column])]
+    shown = known[known[column] > 0]
+    middle, by_step = known.groupby("epsilon")[column].median(), shown.groupby("epsilon")[column]
+    middle, low, high = middle[middle > 0], by_step.min(), by_step.max()
     axes.plot(middle.index, middle.to_numpy(), color=colour, marker=".", label=text, gid=gid)
-    axes.fill_between(middle.index, low.to_numpy(), high.to_numpy(), color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(low.index, low.to_numpy(), high.to_numpy(), color=colour, alpha=0.15, linewidth=0)
     found: Array = shown[column].to_numpy()
     return found
 

@@ -22,10 +22,24 @@ MEASURES = (  # columns of values.csv that have a panel each
 RUNS = {"a": ("o", "-"), "b": ("s", "--")}
 
 
+def _forward(table: pd.DataFrame) -> list[str]:
+    """All stages in forward order. Some questions may lack some (recorder.tap_questions), so their lists are merged."""
+    lists = [list(dict.fromkeys(own["stage"])) for _, own in table.groupby("question", sort=False)]
+    merged: list[str] = []
+    for names in sorted(lists, key=len, reverse=True):
+        place = -1
+        for name in names:
+            place = merged.index(name) if name in merged else place + 1
+            if name not in merged:
+                merged.insert(place, name)
+    return merged
+
+
 def _order(table: pd.DataFrame) -> pd.DataFrame:
     """Stages once each, in forward order, with their places on the axis."""
-    stages = table.sort_values("order").drop_duplicates("stage")[["stage", "block", "part"]].reset_index(drop=True)
-    return stages
+    named = table.sort_values("order", kind="stable")
+    stages = named.drop_duplicates("stage").set_index("stage").loc[_forward(named), ["block", "part"]]
+    return stages.reset_index()
 
 
 def _block_ticks(axes: Axes, stages: pd.DataFrame) -> None:
@@ -96,8 +110,9 @@ def heatmaps(table: pd.DataFrame, *, title: str | None = None) -> Figure:
     """
     inside = table[table["block"].notna()]
     # Block 0 reads the embedding, so its own list lacks the stream: places are compared over all blocks.
-    place = inside["order"] - inside.groupby(["question", "block"])["order"].transform("min")
-    parts = [str(part) for part in place.groupby(inside["part"]).median().sort_values(kind="stable").index]
+    ordered = _order(inside)
+    place = ordered.groupby("block").cumcount()
+    parts = [str(part) for part in place.groupby(ordered["part"]).median().sort_values(kind="stable").index]
     blocks = sorted(int(k) for k in inside["block"].unique())
     figure = style.new_figure(width="page", height=max(2.2, 0.9 + 0.17 * len(parts)))
     panels = figure.subplots(1, len(MEASURES), sharey=True)
@@ -222,7 +237,10 @@ def path(table: pd.DataFrame, *, title: str | None = None) -> Figure:
     axes.set_xlabel("stages of the stream's width, in forward order (numbers: where a block begins)")
     axes.set_ylabel("distance of projections")
     style.set_title(figure, title)
-    style.outside_legend(figure, axes, columns=4, title="stage · (vector of one token − vector of the other)")
+    note = "stage · (vector of one token − vector of the other)"
+    if len(named) > len(chosen):
+        note += f"; {len(chosen)} of {len(named)} questions"
+    style.outside_legend(figure, axes, columns=4, title=note)
     return figure
 
 
@@ -234,7 +252,7 @@ def growth(table: pd.DataFrame, *, title: str | None = None) -> Figure:
         table: Table growth.csv of exp8.
         title: Text above the figure.
     """
-    names = list(dict.fromkeys(table["stage"]))
+    names = _forward(table)
     figure = style.new_figure(width="page", height=2.4)
     panels = figure.subplots(1, 2)
     measures = (("relative_l2", "relative L2"), ("ulp_median", "median lattice steps"))

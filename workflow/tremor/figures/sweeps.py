@@ -101,7 +101,7 @@ def tensors(steps: pd.DataFrame, *, names: tuple[str, str], title: str | None = 
         title: Text above the figure.
     """
     figure = style.new_figure(width="page", height=2.3)
-    panels = figure.subplots(1, 3)
+    panels = figure.subplots(1, 3, sharex=True)  # a panel without lines has the products of the others
     _changed(panels[0], steps)
     _ulps(panels[1], steps)
     _errors(panels[2], steps, names)

@@ -74,6 +74,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} is no model folder: it has no {CONFIG}; save the model with save_pretrained()")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); make it readable, or copy the model") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is no valid JSON ({error}); copy it again") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):

@@ -1,15 +1,17 @@
 """Token flips along rays through a base point: every step of a grid, and exactly where the token first changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tremor import floats
-from tremor.probe.boundary import Boundaries, find_boundaries
+from tremor.errors import NumericsError
+from tremor.probe.boundary import Answering, Boundaries, find_boundaries
 from tremor.probe.readout import Readout, TokenChoice
 from tremor.probe.sweep import distinct
+from tremor.statistics.flips import nearest_on_grid
 
 Array = npt.NDArray[Any]
 
@@ -90,6 +92,7 @@ def nearest_flips(
     s_max: float,
     arithmetic: floats.Arithmetic,
     max_evaluations: int,
+    tried: tuple[Array, Array] | None = None,
 ) -> tuple[int, Boundaries]:
     """Where the chosen token first changes along +v and -v of each direction, exactly on the lattice of steps.
 
@@ -100,6 +103,8 @@ def nearest_flips(
         s_max: Largest step looked at.
         arithmetic: How the nudge is added.
         max_evaluations: Distinct inputs run in order along a ray before the search jumps (not certified then).
+        tried: Steps [n], ascending with 0 among them, and the tokens [k, n] chosen there: where the search has jumped
+            over a flip that these show, the flip is taken from them.
 
     Returns:
         The token chosen at the base point, and boundaries of 2 k rays: those along +v, then those along -v.
@@ -108,4 +113,70 @@ def nearest_flips(
     choice = TokenChoice(readout, pair)
     rays = np.concatenate([directions, -directions])
     found = find_boundaries(choice, rays, s_max=s_max, arithmetic=arithmetic, max_evaluations=max_evaluations)
+    if tried is not None:
+        below, at = _met(*tried, choice.reference)
+        found = tightened(choice, rays, found, below, at, arithmetic=arithmetic)
     return choice.reference, found
+
+
+def _met(steps: Array, token: Array, reference: int) -> tuple[Array, Array]:
+    """For each ray, those along +v first: sizes of the last step of a grid before its nearest flip, and of the flip."""
+    below, at = np.full((2, 2 * len(token)), np.nan)
+    for row, tokens in enumerate(token):
+        for ray, flip in zip((row, row + len(token)), nearest_on_grid(steps, tokens, reference), strict=True):
+            if flip is not None:
+                place = int(np.flatnonzero(steps == flip)[0])
+                below[ray], at[ray] = abs(float(steps[place - int(np.sign(flip))])), abs(flip)
+    return below, at
+
+
+def tightened(
+    answering: Answering, rays: Array, found: Boundaries, below: Array, at: Array, *, arithmetic: floats.Arithmetic
+) -> Boundaries:
+    """Boundaries that are no further than a change that was met elsewhere.
+
+    A search that leaps may pass a change, and then tells of a later one, or of none. Where a nearer one is known, it
+    is closed in by halving the steps between. The rays stay uncertified: there may be others before it.
+
+    Args:
+        answering: What was searched.
+        rays: [n, d_in] float32.
+        found: Its boundaries.
+        below: [n] for each ray a step at which the answer is the base's.
+        at: [n] a larger step at which it differs; NaN where none is known.
+        arithmetic: How the nudge is added.
+
+    Raises:
+        NumericsError: the answer is not what it was said to be.
+    """
+    limit = np.where(found.censored, np.inf, found.min_t.astype(np.float64))
+    own = np.flatnonzero(~found.certified & (at < limit))
+    if not own.size:
+        return found
+    base, before, evaluations = answering.base, answering.rows_evaluated, found.evaluations.copy()
+    low, high = floats.step_index(below[own]), floats.step_index(at[own])
+
+    def ask(which: Array, index: Array) -> tuple[Array, Array, Array]:
+        steps = floats.step_value(index)[:, None]
+        inputs = floats.nudge(base.x, rays[own[which]], steps, arithmetic=arithmetic, fmt=base.fmt)
+        evaluations[own[which]] += 1
+        return inputs, *answering.changed(inputs)
+
+    while (which := np.flatnonzero(high - low > 1)).size:
+        middle = low[which] + (high[which] - low[which]) // 2
+        _, differs, _ = ask(which, middle)
+        low[which], high[which] = np.where(differs, low[which], middle), np.where(differs, middle, high[which])
+    inputs, differs, answers = ask(np.arange(len(own)), high)
+    if not differs.all():
+        raise NumericsError("an input was answered in two ways: the platform is not deterministic; run `tremor doctor`")
+    step = floats.realised_step(base.x, inputs, rays[own], base.fmt)
+    values = {
+        "max_s": floats.step_value(high - 1), "min_t": floats.step_value(high), "censored": np.zeros(len(own), bool),
+        "moved_coordinates": step.moved_coordinates, "realised_l2": step.l2, "changed_embedding": inputs,
+        "changed_hidden": answers,
+    }  # fmt: skip
+    columns = {name: getattr(found, name).copy() for name in values}
+    for name, value in values.items():
+        columns[name][own] = value
+    rows = found.model_rows + answering.rows_evaluated - before
+    return replace(found, **columns, evaluations=evaluations, model_rows=rows)
