@@ -4,12 +4,14 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tremor.errors import ArtifactError, NumericsError, PlatformError
+from tremor.experiments import distances
 from tremor.experiments.session import memory_bytes, open_session
 from tremor.store.documents import write_json
 from tremor.store.hdf5 import read_hdf5, write_hdf5
@@ -45,6 +47,32 @@ def test_a_boundary_that_does_not_hold(results: Path, chain: Any, tmp_path: Path
         with pytest.raises(NumericsError, match=said):
             chain.distances(tmp_path / "out", bad, results / "spectrum.h5", variant)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_zero_that_changes_its_sign_is_a_changed_coordinate() -> None:
+    """The boundary is one of bits: an answer that differs in the sign of a zero alone has a coordinate that changed."""
+    x, h0 = np.array([1.0, 2.0], dtype=np.float32), np.array([0.0, 3.0, 5.0], dtype=np.float32)
+    answers = {1.0: h0, 2.0: np.array([-0.0, 3.0, 5.0], np.float32), 3.0: np.array([-0.0, 3.0, 6.0], np.float32)}
+
+    def changed(inputs: Any, *, threshold: float) -> Any:
+        found = np.array([answers[float(row[0])] for row in inputs])
+        return np.any(found.view(np.int32) != h0.view(np.int32), axis=1), found
+
+    response: Any = SimpleNamespace(
+        base=SimpleNamespace(x=x, fmt="float32"), h0=h0, output_format="float32", changed=changed
+    )
+    data = {
+        "direction": np.array([[1, 0], [2, 0]], dtype=np.float32),
+        "max_s": np.zeros(2, np.float32),
+        "min_t": np.ones(2, np.float32),
+        "censored": np.zeros(2, dtype=bool),
+        "certified": np.ones(2, dtype=bool),
+    }
+    source: Any = SimpleNamespace(attributes={"arithmetic": "float64", "threshold": 0.0}, array=data.__getitem__)
+    found = distances._distances(response, source, lambda steps: steps)
+    assert found["hidden_changed_coordinates"].tolist() == [1, 2]
+    assert found["hidden_l2"].tolist() == [0.0, 1.0]
+    assert not found["violations"].any()
 
 
 def test_a_censored_ray_that_changes(results: Path, chain: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from tremor.errors import ArtifactError
 from tremor.experiments import summaries
+from tremor.store.documents import write_json
 from tremor.store.tables import read_csv, write_csv
 
 PROVENANCE = {"config": {}, "code": "test", "inputs": {}}
@@ -39,3 +40,21 @@ def test_a_part_without_a_column_is_named(parts, tmp_path):
     with pytest.raises(ArtifactError, match=r"b\.csv has no column 'gain'"):
         summaries.stack("toy", parts, [{}, {}], output=tmp_path / "summary.csv", provenance=PROVENANCE)
     assert not (tmp_path / "summary.csv").exists()
+
+
+def test_integers_stay_integers_beside_a_missing_one(tmp_path, monkeypatch):
+    """The number of a vector or a step is no 87.0, whether or not another row has one."""
+    monkeypatch.setattr(summaries, "COLUMNS", {"toy": ("place", "count", "size", "nothing")})
+    documents = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, place, size in zip(documents, (87, None), (1, 2.5), strict=True):
+        write_json(path, {"place": place, "count": 3, "size": size, "nothing": None}, provenance={})
+    output = tmp_path / "summary.csv"
+    summaries.gather("toy", documents, [{"model": "a"}, {"model": "b"}], output=output, provenance=PROVENANCE)
+    assert output.read_text().splitlines() == ["model,place,count,size,nothing", "a,87,3,1.0,nan", "b,,3,2.5,nan"]
+    assert str(read_csv(output)["place"].dtype) == "Int64"
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in tables:
+        frame = pd.DataFrame({"place": pd.array([None], dtype="Int64"), "count": [3], "size": [1.0], "nothing": [1.0]})
+        write_csv(path, frame, provenance={})
+    summaries.stack("toy", tables, [{"model": "a"}, {"model": "b"}], output=output, provenance=PROVENANCE)
+    assert output.read_text().splitlines()[1] == "a,,3,1.0,1.0"

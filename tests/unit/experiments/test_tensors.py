@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tremor import floats
 from tremor.errors import ArtifactError
@@ -81,6 +82,24 @@ def test_the_same_platform_gives_zeros(tmp_path: Path) -> None:
     assert types["first_differing_step"].isna().all()
     assert types["repeats_agree"].all()
     assert read_json(folder / "statistics.json")["identical"]
+
+
+def test_a_product_that_does_not_repeat_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original ran its chain once: a platform that differs from itself looked like one that differs from others."""
+    patterns, asked = matrix_chain._patterns, iter(range(100))
+
+    def unsteady(product: torch.Tensor) -> Any:
+        bits = patterns(product).copy()
+        # Three repetitions a step: entry 1 differs in the second, entries 1 and 2 in the third.
+        bits.reshape(-1)[1 : 1 + next(asked) % 3] ^= 1
+        return bits
+
+    monkeypatch.setattr(matrix_chain, "_patterns", unsteady)
+    a = chain(tmp_path / "a.h5", chain_repeats=3, chain_dtypes=["float32"])
+    assert read_hdf5(a).array("unrepeated/float32").tolist() == [2, 2, 2, 2]
+    types = read_csv(compare(a, a, tmp_path) / "types.csv")
+    assert types["identical"].all()
+    assert not types["repeats_agree"].any()
 
 
 def test_one_changed_bit_is_found_where_it_is(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from tremor.config import Config, block
 from tremor.errors import ArtifactError, ConfigError
-from tremor.experiments import recording_summary, recordings, unembedding
+from tremor.experiments import norm_effect, recording_summary, recordings, unembedding
 from tremor.record.decode import prompt_ids
 from tremor.record.recording import TapPlan
 from tremor.record.taps import choose
@@ -80,12 +80,17 @@ def test_the_final_state_and_the_unembedding_give_the_stored_logits(record, open
 
 
 def test_gemma_norms_add_one(open_platform, tmp_path):
-    unembedding.export(
-        open_platform("gemma2"), data=tmp_path / "u.h5", provenance={"config": {}, "code": "", "inputs": {}}
-    )
+    loaded = (opened := open_platform("gemma2")).loaded
+    unembedding.export(opened, data=tmp_path / "u.h5", provenance={"config": {}, "code": "", "inputs": {}})
     found = read_hdf5(tmp_path / "u.h5", names=[])
     assert found.attributes["norm_adds_one"] is True
     assert found.attributes["softcap"] == 30.0
+    # So exp8 must divide by 1 + gain: an RMSNorm without its gain turns nothing but by float32 rounding.
+    with torch.no_grad(), loaded.anatomy.record(["final_prenorm", "final"]) as held:
+        loaded.anatomy.base(input_ids=torch.from_numpy(prompt_ids(loaded, "The sun rises"))[None])
+    before, after = (held[name][0, -1].double().numpy() for name in ("final_prenorm", "final"))
+    with Hdf5Reader(tmp_path / "u.h5") as matrix:
+        assert norm_effect.angle_between(before, norm_effect.FinalNorm(matrix).gain_free(after)) < 1e-6
 
 
 def test_attributes_tell_all_and_text_may_be_anything(record, questions):

@@ -129,6 +129,9 @@ def test_vector_statistics() -> None:
     assert found["random"]["max_s_max"] == max_s[random].max() < 100
     assert found["argmin_vector"] == data["vector"][singular][np.argmin(max_s[singular])]
     assert found["argmax_vector"] == data["vector"][singular][np.argmax(max_s[singular])]
+    # The original wrote the number of a vector as a float.
+    assert isinstance(found["argmin_vector"], int)
+    assert isinstance(found["argmax_vector"], int)
     ratios = [abs(np.log10(max_s[v] / max_s[v + 12])) for v in range(12) if v != 2]
     assert found["median_abs_log10_sign_ratio"] == pytest.approx(np.median(ratios), rel=1e-12)
 
@@ -191,6 +194,8 @@ def test_distance_summary() -> None:
     row = distance_summary(distances())
     assert [row[n] for n in ("rays", "certified_rays", "censored_rays", "violations")] == [3, 2, 1, 1]
     assert row["hidden_l2_mean"] == pytest.approx(3e-6)
+    assert row["hidden_l2_std"] == pytest.approx(2e-6)
+    assert row["embedding_l2_std"] == pytest.approx(1e-8)
     assert row["embedding_l2_max"] == 3e-8
     assert row["hidden_over_embedding"] == pytest.approx(3e-6 / 2e-8)
     assert row["gain_smooth"] == pytest.approx(1.0)

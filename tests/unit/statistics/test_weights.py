@@ -1,5 +1,9 @@
 """Statistics of a matrix against numpy and scipy, and against closed forms."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -36,6 +40,23 @@ def test_moments_are_scipys(matrix: np.ndarray) -> None:
         # Sums of 2400 terms in another order: 2400 roundings at most, some 1e-13, of sums that do not cancel badly.
         assert found[name] == pytest.approx(value, rel=1e-11, abs=1e-18), name
     assert found["positive_percent"] + found["negative_percent"] + found["zero_percent"] == pytest.approx(100.0)
+
+
+def test_moments_do_not_depend_on_threads() -> None:
+    """A BLAS dot product splits its sum among threads, of which a job has as many as Snakemake has cores."""
+    code = (
+        "import numpy as np; from tremor.statistics.weights import moments;"
+        "print(moments(np.random.default_rng(0).normal(size=(640, 512)).astype(np.float32)))"
+    )
+    told = []
+    for threads in ("1", "2"):
+        limits = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **limits}, capture_output=True, check=True
+        )
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert b"kurtosis" in told[0]
 
 
 def test_moments_in_pieces(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

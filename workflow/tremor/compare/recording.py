@@ -129,7 +129,7 @@ class Recording:
 
     @property
     def stopped(self) -> str:
-        """Why it ended: ``eos`` or ``length``."""
+        """Why it ended: ``eos``, ``length`` or ``context``."""
         return str(self.attributes["stopped"])
 
     def width(self, tap: str) -> int:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from tremor.config.base import Block, Choices, PositiveInteger, PositiveReal, Real, Seed, refuse
 
 START = 1e-6
-STEP = 1e-11  # moves an input of the embedded models in one step of twelve, as 6e-14 does that of the original study
+STEP = 1e-11  # moves an input of the embedded models in one step of twenty; 6e-14 that of the original, in one of seven
 
 
 class Exp1(Block):

@@ -124,7 +124,10 @@ def _distances(response: Response, source: Hdf5Artifact, product: Callable[[Arra
         "smooth_prediction_l2": np.linalg.norm(product(step), axis=1),
         "embedding_ulps": floats.realised_step(base.x, above, direction, fmt).ulps,
         "hidden_ulps_max": ulps.max(axis=1),
-        "hidden_changed_coordinates": np.sum(moved != 0, axis=1),
+        # By their bits, as the boundary is: a zero that changed its sign is a change without length.
+        "hidden_changed_coordinates": np.sum(
+            floats.bits(hidden, response.output_format) != floats.bits(response.h0, response.output_format), axis=1
+        ),
         "censored": censored,
         "certified": source.array("certified"),
         "violations": changed_below | (changed_above == censored),

@@ -47,7 +47,12 @@ def gather(
         document = read_json(path)
         values = {column.replace(".", "_"): _value(document, column, path) for column in COLUMNS[experiment]}
         table.append({**names, **values})
-    _write(output, pd.DataFrame(table), provenance)
+    frame = pd.DataFrame(table)
+    for name in frame.columns:  # pandas makes floats of integers that stand beside a value which does not exist
+        kinds = {type(row[name]) for row in table}
+        if kinds == {int, type(None)}:
+            frame[name] = frame[name].astype("Int64")
+    _write(output, frame, provenance)
 
 
 def stack(
@@ -96,6 +101,6 @@ def write(experiment: str | None, output: Path, frame: pd.DataFrame, provenance:
 
 def _write(output: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
     for name in frame.columns:  # a column that is None everywhere has no type of its own
-        if frame[name].isna().all():
+        if frame[name].isna().all() and not isinstance(frame[name].dtype, pd.Int64Dtype):
             frame[name] = frame[name].astype("float64")
     write_csv(output, frame, provenance=collect(seeds=None, platform={}, model={}, **provenance))

@@ -15,9 +15,9 @@ from tremor.figures import style
 COSINES = (
     ("cosine_state_first", "final state and first prediction", style.BLUE, "-"),
     ("cosine_state_second", "final state and second prediction", style.SKY, "--"),
-    ("cosine_state_target", "final state and the word", style.VERMILLION, "-"),
-    ("cosine_first_target", "first prediction and the word", style.GREEN, "-"),
-    ("cosine_second_target", "second prediction and the word", style.ORANGE, "--"),
+    ("cosine_state_target", "final state and the word's first token", style.VERMILLION, "-"),
+    ("cosine_first_target", "first prediction and the word's first token", style.GREEN, "-"),
+    ("cosine_second_target", "second prediction and the word's first token", style.ORANGE, "--"),
 )
 RUNNING = 40  # words under the running mean
 BINS = 40
@@ -126,7 +126,7 @@ def distributions(words: pd.DataFrame, arrays: Mapping[str, npt.NDArray[Any]], *
 
 @style.styled
 def cosines(words: pd.DataFrame, arrays: Mapping[str, npt.NDArray[Any]], *, title: str | None = None) -> Figure:
-    """Distributions of the five cosines, and the state's cosine with the word against its probability.
+    """Distributions of the five cosines, and the state's cosine with each word's first token against its probability.
 
     Args:
         words: Table words.csv.
@@ -144,13 +144,13 @@ def cosines(words: pd.DataFrame, arrays: Mapping[str, npt.NDArray[Any]], *, titl
     panels[0].set_ylabel("share of words below")
     panels[0].set_ylim(0, 1)
     match = words["prediction_match"].astype("boolean")
-    for wanted, colour, name in ((False, style.GREY, "another word was foreseen"), (True, style.BLUE, "foreseen")):
+    for wanted, colour, name in ((False, style.GREY, "another token was foreseen"), (True, style.BLUE, "foreseen")):
         own = words[(match == wanted).fillna(False).astype(bool)]
         panels[1].plot(own["first_token_log_probability"], own["cosine_state_target"], ".", color=colour, label=name,
                        markersize=3, gid=f"match-{wanted}")  # fmt: skip
     panels[1].xaxis.set_major_locator(MaxNLocator(nbins=6))
     panels[1].set_xlabel("log-probability of the first token (nats)")
-    panels[1].set_ylabel("cosine of final state and word")
+    panels[1].set_ylabel("cosine of final state\nand first token")
     style.set_title(figure, title)
     style.outside_legend(figure, *panels, columns=2)
     return figure

@@ -90,8 +90,9 @@ def vector_statistics(data: Mapping[str, Array]) -> dict[str, Any]:
         found[name] = {"rays": len(group), **{f"max_s_{k}": v for k, v in describe(group).items()}}
     singular = kind == "singular"
     usable = singular & np.isfinite(max_s)
-    found["argmin_vector"] = _at(max_s[singular], np.asarray(data["vector"])[singular], "argmin")
-    found["argmax_vector"] = _at(max_s[singular], np.asarray(data["vector"])[singular], "argmax")
+    for pick in ("argmin", "argmax"):
+        place = _at(max_s[singular], np.asarray(data["vector"])[singular], pick)
+        found[f"{pick}_vector"] = None if place is None else int(place)  # a number of a vector, not a size
     found["spearman_max_s_sigma"], found["spearman_p"] = _spearman(np.asarray(data["sigma"])[usable], max_s[usable])
     control = max_s[(kind == "random") & np.isfinite(max_s)]
     found["mann_whitney_p"] = None
@@ -119,7 +120,7 @@ def _sign_asymmetry(data: Mapping[str, Array], max_s: Array, singular: Array) ->
 
 
 def distance_summary(data: Mapping[str, Array]) -> dict[str, Any]:
-    """One row of exp15's summary from the distances at each ray's boundary.
+    """What exp15 says of the distances at all boundaries; the row of its summary is a part of it.
 
     ``hidden_over_embedding`` is the noise floor over the input's quantum: it doubles when the quantum halves, so it
     is no gain. The gain of the smooth map is ``gain_smooth``, ||J step|| / ||step||.
@@ -138,7 +139,7 @@ def distance_summary(data: Mapping[str, Array]) -> dict[str, Any]:
     columns = {name: np.asarray(data[name], dtype=np.float64)[crossed] for name in _DISTANCES}
     for name in ("embedding_l2", "hidden_l2"):
         found = describe(columns[name])
-        row.update({f"{name}_{k}": found[k] for k in ("mean", "median", "min", "max")})
+        row.update({f"{name}_{k}": found[k] for k in ("mean", "median", "min", "max", "std")})
     mean = {name: float(values.mean()) if values.size else float("nan") for name, values in columns.items()}
     floor = float(np.median(columns["noise_floor_l2"])) if crossed.any() else float("nan")
     with np.errstate(invalid="ignore", divide="ignore"):

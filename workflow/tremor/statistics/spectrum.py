@@ -17,8 +17,8 @@ def spectrum_statistics(
         frobenius: Norm of the whole matrix; None where only the leading values are known, then what needs it is None.
 
     Returns:
-        sigma_1, frobenius_norm, stable_rank (||J||_F^2 / sigma_1^2), effective_rank (exp of the entropy of the
-        normalised sigma^2), condition number over the values known, and the largest residual.
+        The number of values, the first two and the last of them, frobenius_norm, stable_rank (||J||_F^2 / sigma_1^2),
+        effective_rank (exp of the entropy of the normalised sigma^2), and the largest residual.
     """
     top = float(singular_values[0])
     share = singular_values**2 / np.sum(singular_values**2)

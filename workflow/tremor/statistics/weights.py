@@ -23,8 +23,10 @@ def _pieces(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.float64]]:
 def moments(values: npt.NDArray[Any]) -> dict[str, Any]:
     """Mean, population variance, skewness and excess kurtosis, and the same of the magnitudes.
 
-    Sums are float64, deviations are taken from the mean (two passes). Skewness m3 / m2^1.5 and kurtosis m4 / m2^2 - 3
-    are the biased estimators; of values that are all equal they do not exist and are None.
+    Sums are float64, deviations are taken from the mean (two passes). They are numpy's own pairwise sums, not BLAS dot
+    products, whose last bits depend on the number of threads, and so on the cores that Snakemake was given. Skewness
+    m3 / m2^1.5 and kurtosis m4 / m2^2 - 3 are the biased estimators; of values that are all equal they do not exist
+    and are None.
 
     Args:
         values: Any shape, at least one value; float32 or float64.
@@ -34,7 +36,7 @@ def moments(values: npt.NDArray[Any]) -> dict[str, Any]:
     for piece in _pieces(values):
         total += float(piece.sum())
         absolute += float(np.abs(piece).sum())
-        squares += float(np.dot(piece, piece))
+        squares += float(np.square(piece).sum())
         positive += int(np.count_nonzero(piece > 0))
         negative += int(np.count_nonzero(piece < 0))
     mean, mean_abs = total / count, absolute / count
@@ -44,7 +46,7 @@ def moments(values: npt.NDArray[Any]) -> dict[str, Any]:
         variance_abs += float(np.sum((np.abs(piece) - mean_abs) ** 2))
         deviation = piece - mean
         square = deviation * deviation
-        central += [float(square.sum()), float(np.dot(square, deviation)), float(np.dot(square, square))]
+        central += [float(square.sum()), float((square * deviation).sum()), float(np.square(square).sum())]
     m2, m3, m4 = central / count
     # The mean of equal values is off by its rounding, and so would be what is divided by such a variance.
     spread = m2 > (np.finfo(np.float64).eps * abs(mean)) ** 2 * count
