@@ -22,7 +22,7 @@ rule regimes_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.regimes_memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

@@ -59,6 +59,28 @@ def test_show_says_what_is_wrong_with_a_file(tmp_path, capsys, content, message)
     assert error.count("\n") == 1
 
 
+def test_show_knows_what_was_meant_and_condemns_no_file_that_is_no_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = tmp_path / "results/exp15/summary.csv"
+    summary.parent.mkdir(parents=True)
+    summary.write_text("a\n1\n")
+    for name in ("exp15", "results/exp15"):
+        assert cli.main(["show", name]) == 1
+        assert "; did you mean results/exp15/summary.csv?" in capsys.readouterr().err
+    (tmp_path / "spectrum.h5").write_bytes(b"\x89HDF")
+    assert cli.main(["show", "spectrum.h5"]) == 1
+    error = capsys.readouterr().err
+    assert error == "error: spectrum.h5 is no CSV file, and tremor show prints these only\n"
+
+
+def test_packing_nothing_names_the_folder(tmp_path, capsys):
+    arguments = ["--model", "llama", "--platform", "native", "--directory", str(tmp_path)]
+    assert cli.main(["bundle", "pack", str(tmp_path / "a.tremor"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert f"no recordings lie in {tmp_path / 'results/recordings/llama/native'}; make them first" in error
+    assert not (tmp_path / "a.tremor").exists()
+
+
 def test_show_imports_nothing_heavy(tmp_path):
     """It answers in a tenth of a second since it imports the standard library only."""
     path = tmp_path / "table.csv"
@@ -81,7 +103,17 @@ def test_schema_lists_defaults_and_bounds(capsys):
 
 def test_schema_refuses_an_unknown_block(capsys):
     assert cli.main(["schema", "exp99"]) == 1
-    assert "no block 'exp99' (blocks: " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no block or key 'exp99'" in error
+    assert " (blocks: " in error
+
+
+def test_schema_takes_keys_and_knows_the_one_meant(capsys):
+    assert cli.main(["schema", "exp12.angles", "delta.jacobian"]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row for row in rows if not row.startswith("delta.jacobian.")] == ["exp12.angles"]
+    assert cli.main(["schema", "exp12.angels"]) == 1
+    assert "no block or key 'exp12.angels'; did you mean 'exp12.angles'? (blocks: " in capsys.readouterr().err
 
 
 def test_schema_as_json_is_the_generated_one(capsys):

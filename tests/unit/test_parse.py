@@ -3,8 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from tremor import config as configuration
 from tremor import digest
+from tremor.errors import ConfigError
 from tremor.graph import Graph
 
 
@@ -29,3 +32,16 @@ def test_a_module_is_read_once_for_all_rules(monkeypatch, pytestconfig):
     own = read[: len(set(read))]
     assert len(own) > 10
     assert read.count(own[0]) == 2  # once for the graph, once for the function of its own
+
+
+def test_files_of_the_users_are_found_and_named_as_they_were_written(monkeypatch, tmp_path, pytestconfig):
+    def graph(**changes):
+        return Graph(configuration.on_defaults(changes), home=pytestconfig.rootpath)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "set.tsv").write_text("")
+    assert graph(exp2={"prompts": "~/set.tsv"}).prompt_set("exp2") == str(tmp_path / "set.tsv")
+    with pytest.raises(ConfigError, match=r"^recorder\.questions: the question set mine\.tsv cannot be read"):
+        graph(recorder={"questions": "mine.tsv"}).questions  # noqa: B018
+    with pytest.raises(ConfigError, match=r"^recorder: no question is called 'x' in .*default\.tsv; it has capital"):
+        graph(recorder={"names": ["x"]}).questions  # noqa: B018

@@ -4,9 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from tremor.config import Config
+from tremor.graph import Graph
+from tremor.models import manifest as manifests
 from tremor.sizes import AUTO_GIB, PROCESS_MB, memory_mb
 
 EIGHT_BILLION = {"parameters": 8_030_261_248, "bytes": 16_060_556_376}
@@ -25,6 +29,16 @@ def test_auto_transients_are_asked_for_twice():
     """A job takes half of what is free, so it must be given twice what it is meant to take."""
     small = {"parameters": 0, "bytes": 0}
     assert memory_mb(small, dtypes=[], transient_gib="auto") == PROCESS_MB + 2 * AUTO_GIB * 1024
+
+
+def test_a_job_of_regimes_asks_for_every_format_it_holds(tmp_path):
+    """The float64 copy lies beside the model; without it a large model's job is killed at every retry."""
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"schema": manifests.SCHEMA, "files": {}, **EIGHT_BILLION}))
+    graph = Graph(Config().model_dump(mode="json"), home=tmp_path)
+    asked = graph.regimes_memory(SimpleNamespace(model="llama"), SimpleNamespace(manifest=path), attempt=1)
+    held = ["float32", "bfloat16", "true_float64"]  # the default precisions
+    assert asked == memory_mb(EIGHT_BILLION, dtypes=held, transient_gib=2.0)
 
 
 def test_an_unknown_type_is_an_error():

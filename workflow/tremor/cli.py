@@ -39,8 +39,13 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         path: the file.
 
     Raises:
-        ArtifactError: it cannot be read, is empty, or has rows of another length than its header.
+        ArtifactError: it is no CSV file, cannot be read, is empty, or has rows of another length than its header.
     """
+    if path.suffix.lower() != ".csv":
+        # The name of an experiment, or of its folder, is a near miss; any other file is none of ours to judge.
+        name = path if path.parts[:1] == ("results",) else Path("results") / path
+        hint = f"; did you mean {name / 'summary.csv'}?" if (name / "summary.csv").is_file() else ""
+        raise ArtifactError(f"{path} is no CSV file, and tremor show prints these only{hint}")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
@@ -92,21 +97,29 @@ def shortened(text: str, width: int = 40) -> str:
 def _schema(options: argparse.Namespace) -> int:
     from tremor.config.generate import schema, schema_text
     from tremor.config.listing import keys
+    from tremor.config.spelling import suggestion
 
     if options.json:
         sys.stdout.write(schema_text())
         return 0
     found = keys(schema())
-    blocks = options.block or sorted({key.partition(".")[0] for key, *_ in found})
-    known = {key.partition(".")[0] for key, *_ in found}
-    for name in blocks:
-        if name not in known:
-            sys.stderr.write(f"error: no block '{name}' (blocks: {', '.join(sorted(known))})\n")
+    blocks = sorted({key.partition(".")[0] for key, *_ in found})
+    wanted = options.block or blocks
+    for name in wanted:
+        if not any(_within(key, name) for key, *_ in found):
+            hint = suggestion(name, [*blocks, *(key for key, *_ in found)])
+            sys.stderr.write(f"error: no block or key '{name}'{hint} (blocks: {', '.join(blocks)})\n")
             return 1
     # A default list may be longer than a line; config/config.default.yaml has it whole.
-    shown = [(key, shortened(default), *more) for key, default, *more in found if key.partition(".")[0] in blocks]
+    chosen = [row for row in found if any(_within(row[0], name) for name in wanted)]
+    shown = [(key, shortened(default), *more) for key, default, *more in chosen]
     print("\n".join(_aligned([("key", "default", "allowed"), *shown])))
     return 0
+
+
+def _within(key: str, name: str) -> bool:
+    """Whether a key is the one of that name, or lies in the block of that name."""
+    return key == name or key.startswith(f"{name}.")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -128,7 +141,13 @@ def _bundle_pack(options: argparse.Namespace) -> int:
     from tremor.store import bundle
 
     folder = options.directory / RECORDINGS / options.model / options.platform
-    manifest = bundle.pack(sorted(folder.glob("q*.h5")), options.bundle, platform=options.platform)
+    recordings = sorted(folder.glob("q*.h5"))
+    if not recordings:
+        raise ArtifactError(
+            f"no recordings lie in {folder}; make them first (snakemake recordings), or name the folder Snakemake runs "
+            "in with --directory"
+        )
+    manifest = bundle.pack(recordings, options.bundle, platform=options.platform)
     print(f"{options.bundle}: {len(manifest.files)} recordings of '{options.model}' on '{options.platform}'")
     return 0
 
@@ -251,7 +270,8 @@ def _page(options: argparse.Namespace) -> int:
         results, found["tables"], found["figures"], found["data"], manifests=found["manifests"], docs=docs
     )
     build.write(results / "index.html", sources, max_mb=options.max_mb, map_cells=options.map_cells)
-    print(f"{results / 'index.html'}: {len(sources.tables)} summaries")
+    count = len(sources.tables)
+    print(f"{results / 'index.html'}: {count} {'summary' if count == 1 else 'summaries'}")
     return 0
 
 
@@ -266,7 +286,7 @@ def parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_show)
 
     schema = commands.add_parser("schema", help="list every key of the configuration: default and what is allowed")
-    schema.add_argument("block", nargs="*", help="only these blocks (exp12, probe, ...)")
+    schema.add_argument("block", nargs="*", help="only these blocks or keys (exp12, probe.mode, ...)")
     schema.add_argument("--json", action="store_true", help="print the JSON schema instead")
     schema.set_defaults(run=_schema)
 

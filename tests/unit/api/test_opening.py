@@ -1,5 +1,6 @@
 """What `import tremor` costs, what it offers, and what it says where a model is not there."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import tremor
 from tremor.api import places
 from tremor.config import Config
+from tremor.config.boundary import Exp12
 from tremor.errors import ArtifactError, ConfigError, ModelError
 
 LIGHT = """
@@ -53,6 +55,13 @@ def test_what_is_not_built_is_said_with_its_target(project: Path) -> None:
         tremor.load("big", project=project, config=hub)
 
 
+def test_a_mistake_in_a_file_is_told_with_its_line(project: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("select: {models: [llama]}\nexp12: {angels: 8}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:2: exp12\.angels: unknown key; did you mean 'angles'"):
+        places.read_config(project, mine)
+
+
 def test_wrong_names_and_settings(model: tremor.Model, project: Path) -> None:
     with pytest.raises(ConfigError, match="no model 'tiney'; did you mean 'tiny'"):
         tremor.load("tiney", project=project)
@@ -71,6 +80,19 @@ def test_wrong_names_and_settings(model: tremor.Model, project: Path) -> None:
         point.boundary(np.ones(32), s_max=-1)
     with pytest.raises(ConfigError, match=r"must be \[32\]"):
         point.boundary(np.ones(31))
+    # Rank 0 would be the last vector, without a word.
+    with pytest.raises(ConfigError, match=r"exp12\.plane.*greater than or equal to 1"):
+        point.boundary_in_plane(np.eye(32), plane=(0, 1))
+    with pytest.raises(ConfigError, match="names the singular vector 2 twice"):
+        point.boundary_in_plane(np.eye(32), plane=(2, 2))
+    with pytest.raises(ConfigError, match="finite number, not nan; where a ray is censored"):
+        point.step(np.ones(32), np.nan)
+    with pytest.raises(ConfigError, match="decode 'other' is unknown"):
+        model.record("The capital", decode="other")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="at least one text"):
+        model.gain([])
+    with pytest.raises(ConfigError, match="no split 'test' of the text; use train, calibration or heldout"):
+        tremor.passages("test")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="arithmetic 'exact' is unknown"):
         point.step(np.ones(32), 1e-6, arithmetic="exact")
     with pytest.raises(ConfigError, match="top_k is 200, but there are 32"):
@@ -132,3 +154,12 @@ def test_settings_come_from_the_configuration() -> None:
     assert places.block(config, "exp12", {})["angles"] == config.exp12.angles
     assert places.block(config, "exp12", {"angles": 5})["angles"] == 5
     assert places.block(config, "delta.jacobian", {"method": "dense"})["method"] == "dense"
+
+
+def test_the_plane_is_the_configurations(model: tremor.Model) -> None:
+    point = model.at("The capital")
+    other = dataclasses.replace(model, config=model.config.model_copy(update={"exp12": Exp12(angles=4, plane=(3, 1))}))
+    given = point.boundary_in_plane(np.eye(32), plane=(3, 1), angles=4, s_max=1e-4)
+    found = dataclasses.replace(point, model=other).boundary_in_plane(np.eye(32), s_max=1e-4)
+    np.testing.assert_array_equal(found.direction, given.direction)
+    np.testing.assert_array_equal(found.direction[0], np.eye(32)[2])

@@ -106,9 +106,12 @@ class Model:
             path: File to keep (.h5), of the workflow's own format.
 
         Raises:
+            ConfigError: no such taps or way of decoding, or no token.
             PromptError: the prompt is empty, or fills the context.
             NumericsError: a logit is NaN or infinite.
         """
+        if decode not in ("cached", "uncached"):
+            raise ConfigError(f"decode {decode!r} is unknown; use cached or uncached")
         own = {name: value for name, value in (("tokens", tokens), ("taps", taps)) if value is not None}
         settings = places.block(self.config, "recorder", own)
         self.ready()
@@ -246,10 +249,12 @@ class Model:
             settings: Of the block ``delta.jacobian``: layers, targets, method, tolerance, probes, seed, ...
 
         Raises:
-            ConfigError: no such setting or block.
+            ConfigError: no such setting or block, or no text.
             NumericsError: a number is NaN or infinite.
         """
         asked = (texts,) if isinstance(texts, str) else tuple(texts)
+        if not asked:
+            raise ConfigError("a gain needs at least one text; give some")
         own = places.block(self.config, "delta.jacobian", settings)
         self.ready()
         from tremor.experiments import delta_jacobian as jacobians

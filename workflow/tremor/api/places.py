@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from tremor import config as configuration
 from tremor import memory, platform
-from tremor.config import Config
+from tremor.config import Config, Places
 from tremor.config.spelling import listing, suggestion
 from tremor.errors import ConfigError, ModelError
 from tremor.evaluate import texts
@@ -50,15 +50,17 @@ def read_config(project: Path, settings: Settings = None) -> Config:
         settings: A mapping of blocks, or another YAML file instead of ``config/config.yaml``.
 
     Raises:
-        ConfigError: something in it is wrong.
+        ConfigError: something in it is wrong; with its line where a file has it.
     """
     raw: dict[str, Any] = Config().model_dump(mode="json")
     file = Path(settings) if isinstance(settings, (str, Path)) else project / USER_CONFIG
-    if isinstance(settings, (str, Path)) or file.is_file():
+    read = isinstance(settings, (str, Path)) or file.is_file()
+    if read:
         raw = configuration.merged(raw, configuration.read_yaml(file))
     if isinstance(settings, Mapping):
-        raw = configuration.merged(raw, settings)
-    return configuration.load(raw)
+        # No lines then: a mistake may be of either, and what Python gives has none.
+        return configuration.load(configuration.merged(raw, settings))
+    return configuration.load(raw, places=Places((file,)) if read else None)
 
 
 def block(config: Config, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def locate(source: str | Path, project: Path, config: Config) -> Place:
     folder = Path(source).expanduser()
     if isinstance(source, str) and not folder.is_dir() and os.sep not in source:
         raise ConfigError(
-            f"there is no model {source!r}{suggestion(source, config.models)}: the configuration defines "
-            f"{listing(config.models)}; name one of them, or give a folder"
+            f"there is no model {source!r}{suggestion(source, config.models)} (the configuration has "
+            f"{listing(config.models)}); name one of them, or give a folder"
         )
     catalogue.check(folder)
     name = folder.resolve().name
@@ -167,8 +169,10 @@ def passages(split: TextSplit = "heldout", count: int | None = None) -> list[str
         count: How many; None for all.
 
     Raises:
-        ConfigError: there are fewer.
+        ConfigError: there are fewer, or no such split.
     """
+    if split not in get_args(TextSplit):
+        raise ConfigError(f"there is no split {split!r} of the text; use {listing(get_args(TextSplit))}")
     return [passage.text for passage in texts.passages(split, count)]
 
 

@@ -25,8 +25,6 @@ from tremor.store.arrays import Array, Bf16
 if TYPE_CHECKING:
     from tremor.api.model import Model
 
-PLANE_RANKS = (1, 2)
-
 
 @dataclass(frozen=True, eq=False)
 class Point:
@@ -114,17 +112,22 @@ class Point:
         return results.Boundary(direction=rays, title=self._title, **self._boundaries(rays, settings))
 
     def boundary_in_plane(
-        self, directions: npt.ArrayLike, plane: Sequence[int] = PLANE_RANKS, **settings: Any
+        self, directions: npt.ArrayLike, plane: Sequence[int] | None = None, **settings: Any
     ) -> results.PlaneBoundary:
         """The boundary around the prompt in the plane of two directions, angle by angle: exp12.
 
         Args:
             directions: [k, d_in], such as ``spectrum.right``.
-            plane: Ranks of the two, from 1.
+            plane: Ranks of the two, from 1; None for ``exp12.plane``.
             settings: As of :meth:`boundary`, and ``angles``, evenly spaced over the circle.
+
+        Raises:
+            ConfigError: no such setting, a rank that there is not, or the same twice.
+            NumericsError: an answer is NaN or infinite.
         """
-        first, second = plane
-        own = block(self.model.config, "exp12", {k: v for k, v in settings.items() if k != "arithmetic"})
+        changes = {k: v for k, v in settings.items() if k != "arithmetic"}
+        own = block(self.model.config, "exp12", changes if plane is None else {**changes, "plane": list(plane)})
+        first, second = own["plane"]
         theta, rays = plane_directions(self._directions(directions), (first, second), int(own["angles"]))
         return results.PlaneBoundary(direction=rays, theta=theta, title=self._title, **self._boundaries(rays, settings))
 
@@ -166,7 +169,13 @@ class Point:
             direction: [d_in].
             s: The step.
             arithmetic: "float64" or "float32"; None for the first of ``probe.arithmetic``.
+
+        Raises:
+            ConfigError: no finite step, a direction of another length, or no such arithmetic.
+            NumericsError: an answer is NaN or infinite.
         """
+        if not np.isfinite(s):
+            raise ConfigError(f"a step must be a finite number, not {s}; where a ray is censored there is no min_t")
         (ray,) = self._directions(direction)
         how = self._arithmetic(arithmetic)
         self.model.ready()

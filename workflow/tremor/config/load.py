@@ -218,6 +218,12 @@ def _problems(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
     # A union reports once for each member, always at the same path: the first names all that is allowed.
     by_path: dict[str, Problem] = {}
     for detail in details:
+        # A list whose only items are wrong counts as too short as well; the items say what is the matter.
+        items = [
+            other for other in details if other is not detail and other["loc"][: len(detail["loc"])] == detail["loc"]
+        ]
+        if detail["type"] == "too_short" and items:
+            continue
         problem = _problem(detail, schema)
         by_path.setdefault(problem.path, problem)
     # Pydantic stops before the checks between blocks; a misspelt alias should be reported all the same.

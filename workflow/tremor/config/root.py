@@ -137,6 +137,9 @@ def disagreements(config: Config) -> list[Problem]:
     if config.shards.exp7_zoom > 1 and config.exp7.zoom_method == "crop":
         text = "a zoom that is cut out of the maps runs no model: set it to 1, or exp7.zoom_method to recompute"
         problems.append(Problem("shards.exp7_zoom", text))
+    if config.shards.exp12 > config.exp12.angles:  # others are known with the model, the tie or the file
+        text = f"is {config.shards.exp12}, but exp12.angles is {config.exp12.angles}; a shard needs an angle, lower it"
+        problems.append(Problem("shards.exp12", text))
     if config.spectrum.method == "lanczos":
         top_k = config.spectrum.top_k
         needs: Mapping[str, int | str] = {

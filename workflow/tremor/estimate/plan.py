@@ -7,6 +7,7 @@ import path and the loggers of its process. Finished jobs are no part of the pla
 import argparse
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tremor import errors
 from tremor.errors import TremorError
 
 _PLANNED = "tremor-plan "  # in front of the one line of the child's output that is the answer
+_REFUSED = "tremor-plan-refused "  # in front of the one that says what is wrong with the targets
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def plan(
         command += ["--configfile", str(file)]
     done = subprocess.run([*command, "--", *targets], capture_output=True, text=True, check=False)
     answer = [line for line in done.stdout.splitlines() if line.startswith(_PLANNED)]
+    refused = [line.removeprefix(_REFUSED) for line in done.stdout.splitlines() if line.startswith(_REFUSED)]
+    if refused:
+        raise TremorError(f"snakemake could not plan {' '.join(targets)}: {refused[-1]}")
     if done.returncode or not answer:
         said = "\n".join((done.stderr + done.stdout).strip().splitlines()[-12:])
         raise TremorError(f"snakemake could not plan {' '.join(targets) or 'the summaries'}:\n{said}")
@@ -143,6 +149,12 @@ def _dry_run(options: argparse.Namespace) -> dict[str, Any]:
     return {"targets": targets, "jobs": [asdict(job) for job in events.jobs.values()]}
 
 
+def _own_message(text: str) -> str | None:
+    """The message of an error of ours within what Snakemake makes of it: its name and message, among much else."""
+    found = re.findall(r"(?m)^\s*(\w+Error): (.+)$", text)
+    return next((message for name, message in found if hasattr(errors, name)), None)
+
+
 def summaries(options: argparse.Namespace) -> list[str]:
     """The summary of every experiment of the configuration."""
     from tremor.estimate.settings import graph
@@ -158,7 +170,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--configfile", type=Path, action="append", default=[])
-    found = _dry_run(parser.parse_args(arguments))
+    from snakemake.exceptions import MissingRuleException, WorkflowError
+
+    try:
+        found = _dry_run(parser.parse_args(arguments))
+    except WorkflowError as error:
+        message = _own_message(str(error))
+        if message is None:
+            raise
+        print(f"{_REFUSED}{message}")
+        return 1
+    except MissingRuleException as error:
+        target = str(error).removeprefix("No rule to produce ").partition(" (")[0]
+        print(
+            f"{_REFUSED}nothing makes the target {target}; `snakemake --list` prints the names, docs/index.md the files"
+        )
+        return 1
     print(_PLANNED + json.dumps(found))
     return 0
 

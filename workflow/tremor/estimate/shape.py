@@ -153,7 +153,8 @@ def read(directory: str, entry: Mapping[str, Any]) -> Shape:
     try:
         return from_config(json.loads(file.read_text(encoding="utf-8")), source=str(file))
     except OSError as error:
-        hint = "; fetch it first: snakemake " + str(file) if entry["source"] == "hub" else ""
+        target = f"resources/models/{file.parent.name}/manifest.json"
+        hint = f"; fetch it first: snakemake --cores 1 {target}" if entry["source"] == "hub" else "; check its path"
         raise ModelError(f"cannot read {file}, so nothing is known of the model's cost{hint}") from error
     except (UnicodeDecodeError, ValueError) as error:
         raise ModelError(f"{file} is no JSON; copy or fetch the model again") from error

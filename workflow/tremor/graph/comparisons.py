@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tremor import offers
+from tremor.errors import PromptError
 from tremor.graph.names import Names
 from tremor.models import manifest as manifests
 from tremor.record.questions import Question, read_questions
@@ -84,7 +85,10 @@ class Comparisons(Names):
     def questions(self) -> list[Question]:
         """The recorder's selected questions."""
         names = self.config.recorder.names
-        return read_questions(Path(self.questions_file), names if names == "all" else list(names))
+        try:
+            return read_questions(Path(self.questions_file), names if names == "all" else list(names))
+        except PromptError as error:
+            raise self.wrong("recorder.questions" if names == "all" else "recorder", str(error)) from error
 
     def recording(self, model: str, platform: str, shard: Shard = WHOLE) -> list[str]:
         """Recordings of a model on a platform, one file for each question, or for each of a shard."""

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,18 +185,23 @@ class Names:
         Raises:
             FileNotFoundError: the manifest is not made yet; Snakemake then asks again before it submits the job.
         """
-        path = Path(input.manifest)
-        if not path.is_file():
-            raise FileNotFoundError(2, "no manifest yet", str(path))
         double = "true_float64" in (wildcards.get("numerics"), wildcards.get("precision"))
         platform = wildcards.get("platform")
         own = self.platform_dtype(platform) if platform else wildcards.get("dtype", self.dtype(wildcards.model))
-        needed = memory_mb(
-            manifests.read(path),
-            dtypes=[own, *(["true_float64"] if double else [])],
-            transient_gib=self.plain["probe"]["max_memory"],
-        )
-        return math.ceil(needed * 1.5 ** (attempt - 1))
+        return self._memory(input, attempt, [own, *(["true_float64"] if double else [])])
+
+    def regimes_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """The same for regimes, where one job holds the model in its own format and in others beside it."""
+        own = self.dtype(wildcards.model)
+        others = [name.replace("float64", "true_float64") for name in self.config.regimes.precisions if name != own]
+        return self._memory(input, attempt, [own, *others])
+
+    def _memory(self, input: Any, attempt: int, dtypes: Sequence[str]) -> int:
+        path = Path(input.manifest)
+        if not path.is_file():
+            raise FileNotFoundError(2, "no manifest yet", str(path))
+        manifest, transient = manifests.read(path), self.plain["probe"]["max_memory"]
+        return math.ceil(memory_mb(manifest, dtypes=dtypes, transient_gib=transient) * 1.5 ** (attempt - 1))
 
     def platform_dtype(self, platform: str) -> str:
         """Type a model runs in on a platform."""
@@ -227,8 +232,9 @@ class Names:
         return [*shared, f"{study}_powers", f"{study}_ranks"]
 
     def _own_or_home(self, name: str) -> str:
-        """The user's own file where there is one, else the workflow's."""
-        return self._own(name) if Path(name).expanduser().is_file() else str(self.home / name)
+        """The user's own file, or the workflow's of that name; where neither is there, messages name the user's."""
+        own, home = Path(name).expanduser(), self.home / name
+        return str(home) if home.is_file() and not own.is_file() else self._own(str(own))
 
     def _own(self, name: str) -> str:
         """A file or folder of the user's, which a module's prefix must not move."""

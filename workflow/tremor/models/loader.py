@@ -139,7 +139,7 @@ def _read(folder: Path, model_class: type[PreTrainedModel], options: dict[str, A
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise PlatformError(
-                f"{folder} does not fit into the device's memory; use another device or max_memory"
+                f"{folder} does not fit into the device's memory; use a narrower dtype or another device"
             ) from error
         raise ModelError(f"cannot load {folder} as {model_class.__name__}: {error}") from error
     model, report = loaded
@@ -258,7 +258,7 @@ def _move(model: PreTrainedModel, device: torch.device, folder: Path) -> PreTrai
         moved = model.to(device)  # type: ignore[arg-type]
     except torch.OutOfMemoryError as error:
         raise PlatformError(
-            f"{folder} does not fit into the memory of {device}; use another device or max_memory"
+            f"{folder} does not fit into the memory of {device}; use a narrower dtype or another device"
         ) from error
     assert isinstance(moved, PreTrainedModel)
     return moved

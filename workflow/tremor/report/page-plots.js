@@ -96,6 +96,7 @@ const VIEWS = {
       return {
         note, traces, kind: "polar",
         layout: {
+          margin: { ...layout.margin, l: 45, r: 45 }, // room for +e1 and −e1 in a narrow window
           polar: {
             bgcolor: layout.plot_bgcolor,
             angularaxis: { ...axis, automargin: undefined, direction: "counterclockwise", rotation: 0, tickvals: [0, 45, 90, 135, 180, 225, 270, 315], ticktext: ["+e1", "45°", "+e2", "135°", "−e1", "225°", "−e2", "315°"] },

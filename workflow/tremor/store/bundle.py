@@ -197,7 +197,7 @@ def _require_model(bundle: Path, manifest: Manifest, local: Path, alias: str) ->
         if here.get(key) != manifest.model[key]:
             what = key.removesuffix("_digest")
             raise ArtifactError(
-                f"{bundle} was recorded with another model: its {what} "
+                f"{bundle} was recorded with another model: the digest of its {what} "
                 f"({manifest.model[key][:12]}) is not that of '{alias}' here ({str(here.get(key))[:12]}); use the same "
                 "model on both machines"
             )
