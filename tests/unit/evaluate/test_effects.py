@@ -128,6 +128,23 @@ def test_controls_keep_the_quantile_of_the_magnitude():
     assert found.disjoint
 
 
+def test_controls_stay_in_the_part_that_is_selected():
+    """The values of a fused projection: every third position, and no control is a query or a key."""
+    inside = np.arange(2, 90, 3)
+    magnitude = np.random.default_rng(1).random(90)
+    picked = inside[[0, 7, 29]]
+    for known in (None, {"t": magnitude}):
+        drawn = [
+            effects.matched_control(
+                ["t"] * 3, picked, {"t": 90}, np.random.default_rng(i), magnitudes=known, bins=2, allowed={"t": inside}
+            ).flat_index
+            for i in range(200)
+        ]
+        assert set(np.concatenate(drawn).tolist()) == set(inside.tolist()) - set(picked.tolist())
+    with pytest.raises(NumericsError, match="outside the part"):
+        effects.matched_control(["t"], [3], {"t": 90}, np.random.default_rng(0), allowed={"t": inside})
+
+
 def test_more_than_half_of_a_tensor_has_no_disjoint_control():
     found = effects.matched_control(["t"] * 6, range(6), {"t": 10}, np.random.default_rng(0))
     assert not found.disjoint

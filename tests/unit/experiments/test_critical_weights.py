@@ -259,6 +259,20 @@ def test_an_honest_operation_that_changes_nothing_fails_the_campaign(folder, ope
         run(opened, tmp_path, folder / "rankings.parquet")
 
 
+def test_a_pruned_model_may_have_lost_what_a_score_names(folder, opened, tmp_path):
+    """A gradient does not fall with its weight: the first of a ranking may be zero already, which is no failure."""
+    ranked = read_parquet(folder / "rankings.parquet")
+    first = ranked[(ranked["scorer"] == "magnitude") & (ranked["selection"] == "top")].sort_values("rank").head(2)
+    gone = mutate.edits_at(first["tensor"].tolist(), first["flat_index"].tolist())
+    with mutate.mutated(opened.loaded, gone, mutate.zero):
+        table = run(opened, tmp_path, folder / "rankings.parquet", metrics=["magnitude"], topk=[8, 40], controls=6)
+    row = table[(table["selection"] == "top") & (table["weights_requested"] == 2)].iloc[0]
+    assert (row["weights_changed"], row["weights_no_op"], row["delta_nll"], row["kl"]) == (0, 2, 0.0, 0.0)
+    # All of 8 and a fifth of 40 are one set: three rows have controls, two tests were made.
+    assert (table["controls"] > 0).sum() == 3
+    assert read_json(tmp_path / "summary.json")["tested"] == 2
+
+
 def test_a_mutator_that_does_not_restore_fails_the_campaign(opened, monkeypatch):
     name = "model.layers.0.mlp.down_proj.weight"
     texts = nll.tokenise(opened.loaded, ["The capital of France is Paris.", "Rome is old."])
@@ -431,5 +445,7 @@ def test_destroyed_models_are_reported_and_not_capped(opened, folder, tmp_path):
     for _, row in broken.iterrows():
         assert not math.isfinite(row["perturbed_nll"])
         assert pd.isna(row["delta_nll_low"])
-    assert read_json(tmp_path / "summary.json")["destroyed"] == len(broken)
+    # Rows of equal sets are one changed model.
+    distinct = broken.drop_duplicates(["metric", "selection", "weights_requested"])
+    assert read_json(tmp_path / "summary.json")["destroyed"] == len(distinct)
     assert len(broken) or (table[table["selection"] == "top"]["delta_nll"].abs() > 0).any()

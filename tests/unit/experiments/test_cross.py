@@ -166,6 +166,9 @@ def test_a_mutation_that_changes_nothing_is_refused_and_changes_nothing(examiner
     reading, changed = cross.examine(examiner, weights, mutate.scale(1.0), allow_unchanged=True)
     assert changed == 0
     assert reading.differences(clean) == []
+    edits = mutate.edits_at([V, DOWN], [5, 9])
+    with mutate.mutated(examiner.loaded, edits, mutate.zero):  # as in a pruned model
+        assert cross.examine(examiner, weights, mutate.zero, deep=False)[1] == 0
 
 
 def test_the_model_is_restored_and_the_same_set_gives_the_same_numbers(examiner):

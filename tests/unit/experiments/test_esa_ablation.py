@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import load_file
 
 from tremor.config import Config, block
-from tremor.errors import ConfigError
+from tremor.errors import ConfigError, NumericsError
 from tremor.evaluate import nll
 from tremor.experiments import esa_pruning, esa_selective, esa_sensitivity, esa_shared, esa_targeted, summaries
 from tremor.store.documents import read_json
 from tremor.store.tables import read_csv
+from tremor.weights.mutate import Edit, mutated, zero
 
 ORIGIN = {"config": {}, "code": "code-digest", "inputs": {}}
 TEXTS = {"calibration": 2, "heldout": 4, "batch_size": 4}
@@ -151,6 +152,17 @@ def test_text_before_and_after_has_the_same_seed(done):
     assert described["most"]["total"] == table["weights"].iloc[0]
     assert sum(len(entry["flat_index"]) for entry in described["most"]["weights"]) == described["most"]["total"]
     assert set(described["mixer_most"]["by_component"]) <= {"q", "k", "v", "o"}
+
+
+def test_a_pruned_model_has_nothing_left_to_replace_by_zero(chain):
+    """Its least important weights are those that are gone: no change, and no error."""
+    loaded, edits = chain.session.loaded, [Edit("model.layers.0.mlp.up_proj.weight", torch.arange(9))]
+    bench = esa_shared.Bench(loaded, esa_shared.passages("heldout", 2), batch_size=2)
+    own = settings("selective_weight_pruning", tokens=2)
+    with mutated(loaded, edits, zero):
+        assert esa_selective._applied(bench, edits, zero, own)[0].weights == 0
+        with pytest.raises(NumericsError, match="changed none of them"):
+            esa_selective._applied(bench, [Edit(edits[0].tensor, torch.arange(9, 20))], lambda v, target: v, own)
 
 
 def test_a_component_that_is_not_there_is_an_error_and_not_an_empty_selection(chain, tmp_path):

@@ -1,6 +1,7 @@
 """esa/robustness, esa/adversarial and esa/bit-level on a tiny Llama: numbers recomputed by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -119,6 +120,18 @@ def test_targeted_noise_is_swept_like_any_other(noise, chain):
     assert kl["gaussian", 0.3] > kl["targeted", 0.3] > kl["random", 0.3]
 
 
+def test_noise_of_a_component_falls_on_no_other(open_tiny):
+    """Values in GPT-2's fused c_attn: the random weights beside the targeted ones are values too."""
+    loaded = open_tiny("gpt2").loaded
+    selection = select(loaded.anatomy, components=["value"])
+    name = selection.tensors[0]
+    width = loaded.model.get_parameter(name).shape[1]
+    target = pd.DataFrame({"tensor": [name] * 5, "flat_index": width - 1 - np.arange(5)})
+    for draw in range(20):
+        [edit] = esa_robustness._edits("random", loaded, selection, target, [0, draw])
+        assert bool((edit.flat_index % width >= 2 * width // 3).all())
+
+
 def test_means_are_those_of_the_draws_and_seeds_are_recorded(noise):
     draws, levels = read_csv(noise / "draws.csv"), read_csv(noise / "levels.csv")
     own = draws.groupby(["kind", "level"], sort=False)[["delta_nll", "kl", "flip_rate"]].mean()
@@ -168,6 +181,18 @@ def test_success_is_judged_by_loss_and_answer_not_by_spelling(attacked, chain):
     assert document["clean_nll_floor"] < 1e-5  # the clean prompt, read again and again
     assert document["clean_answers_most"] == 1
     assert document["questions"][-1]["source"] == "opener"
+
+
+def test_a_text_that_is_asked_twice_counts_twice(attacked, chain):
+    """A fact's prompt may also be an opening, with another reference; each has random changes of its own."""
+    table = read_csv(attacked / "attempts.csv")
+    mine = table[(table["attack"] == "fgsm") & (table["size"] == 0.5)]
+    fact = mine[mine["prompt"] == mine["prompt"].iloc[0]]
+    twice = pd.concat([mine, fact.assign(source="opener")], ignore_index=True)
+    found = esa_adversarial._effect(twice, "fgsm", 0.5, settings("adversarial", **ATTACKS), chain.session.loaded)
+    own, random = (twice[twice["role"] == role]["delta_nll"].mean() for role in ("attack", "random"))
+    assert found["prompts"] == 5
+    assert found["excess"] == pytest.approx(own - random)  # as many random changes beside every attack
 
 
 def test_nothing_to_attack_is_an_error(chain):

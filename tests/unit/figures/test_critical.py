@@ -52,7 +52,9 @@ def test_effects_show_each_metric_and_all_controls():
 
 
 def test_a_set_without_finite_likelihood_is_told_and_not_drawn():
-    figure = critical.effects(results("nan_logits"), draws())
+    rows = results("nan_logits")
+    again = rows.iloc[[0]].assign(topk=1000)  # the same set, as a share of a larger K
+    figure = critical.effects(pd.concat([rows, again], ignore_index=True), draws())
     assert "1 sets without finite NLL" in words(figure)
     assert lines(figure, "delta_nll-taylor_abs")[0].get_ydata().tolist() == [0.3]
 

@@ -36,6 +36,13 @@ def test_a_component_that_breaks_the_model_costs_most():
     assert found.overlap_chance == 0.5
 
 
+def test_a_tie_names_no_component():
+    """Counts of weights: all MLPs are alike, and the list begins with the costliest."""
+    assert not agreement([5.0, 5.0, 1.0, 2.0], [0.9, 0.1, 0.2, 0.3], **SETTINGS).finds_first
+    # Gate, up and down cost the same when they are zero: whichever stands alone at the top is a costliest one.
+    assert agreement([1.0, 4.0, 2.0, 3.0], [0.9, 0.9, 0.9, 0.3], **SETTINGS).finds_first
+
+
 def test_scores_that_are_all_equal_have_no_correlation():
     found = agreement([1.0] * 4, [1.0, 2.0, 3.0, 4.0], **SETTINGS)
     assert (found.spearman, found.kendall, found.p) == (None, None, None)

@@ -86,8 +86,13 @@ def test_a_mutation_that_changes_nothing_is_refused_and_weights_already_there_ar
         # Five of eight are zero already: they are told apart, not passed over.
         with mutated(loaded, [Edit(DOWN, torch.arange(8))], mutate.zero) as record:
             assert (record.requested, record.changed, record.no_ops) == (8, 3, 5)
-        with mutated(loaded, [Edit(DOWN, torch.arange(5))], mutate.zero, allow_unchanged=True) as record:
-            assert (record.changed, record.no_ops) == (0, 5)
+        for allowed in (True, "zeros"):
+            with mutated(loaded, [Edit(DOWN, torch.arange(5))], mutate.zero, allow_unchanged=allowed) as record:
+                assert (record.changed, record.no_ops) == (0, 5)
+        same = [Edit(DOWN, torch.arange(4, 9))]  # one zero and four that an idle operation should have changed
+        idle = mutated(loaded, same, lambda v, t: v, allow_unchanged="zeros")
+        with pytest.raises(NumericsError, match="changed none"), idle:
+            pass
 
 
 def test_minus_zero_is_a_change_and_comes_back(private_model):

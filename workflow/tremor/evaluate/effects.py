@@ -144,6 +144,7 @@ def matched_control(
     *,
     magnitudes: Mapping[str, npt.NDArray[Any]] | None = None,
     bins: int = 10,
+    allowed: Mapping[str, Integers] | None = None,
 ) -> Drawn:
     """Draw as many random positions of each tensor as are selected there, without replacement.
 
@@ -154,22 +155,32 @@ def matched_control(
         rng: Source of randomness.
         magnitudes: |w| of each tensor, flat; given, a control also lies in the same quantile of |w| as its weight.
         bins: Number of equally full quantiles of |w|.
+        allowed: Of tensors of which a part alone may be drawn (the values in a fused projection): these positions,
+            ascending; the selected ones are among them.
 
     Returns:
         The control. Position i is matched to selected position i, so that a control of the first k is its first k.
         Memory is O(m), not O(size), without `magnitudes`.
+
+    Raises:
+        NumericsError: A selected position is not among the allowed ones.
     """
     names, chosen = np.asarray(tensors), np.asarray(flat_index, dtype=np.int64)
     drawn = np.empty_like(chosen)
     disjoint = True
     for name in dict.fromkeys(tensors):
         rows = np.flatnonzero(names == name)
-        picked = chosen[rows]
+        picked, inside = chosen[rows], (allowed or {}).get(name)
+        if inside is not None:
+            if not np.isin(picked, inside).all():
+                raise NumericsError(f"a selected position of {name} lies outside the part that controls are drawn from")
+            picked = np.searchsorted(inside, picked)
         if magnitudes is None:
-            values, apart = _without(picked, sizes[name], rng)
+            values, apart = _without(picked, sizes[name] if inside is None else len(inside), rng)
         else:
-            values, apart = _same_quantile(picked, magnitudes[name], bins, rng)
-        drawn[rows] = values
+            own = magnitudes[name]
+            values, apart = _same_quantile(picked, own if inside is None else own[inside], bins, rng)
+        drawn[rows] = values if inside is None else inside[values]
         disjoint &= apart
     return Drawn(tuple(tensors), drawn, disjoint)
 

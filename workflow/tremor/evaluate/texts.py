@@ -26,14 +26,22 @@ def balanced(passages: Sequence[Passage], count: int | None) -> tuple[Passage, .
         return tuple(passages)
     if count > len(passages):
         raise ConfigError(f"{count} passages were asked for, but there are only {len(passages)}; ask for fewer or null")
-    place: dict[str, int] = {}
+    return tuple(passages[number] for number in sorted(_turns(passages)[:count]))
+
+
+def in_turn(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    """The first passage of every domain, then the second of every domain, and so on: any beginning is balanced."""
+    return tuple(passages[number] for number in _turns(passages))
+
+
+def _turns(passages: Sequence[Passage]) -> list[int]:
+    seen: dict[str, int] = {}
     turns = []
     for number, passage in enumerate(passages):
-        turn = place.get(passage.domain, 0)
-        place[passage.domain] = turn + 1
+        turn = seen.get(passage.domain, 0)
+        seen[passage.domain] = turn + 1
         turns.append((turn, number))
-    kept = sorted(number for _, number in sorted(turns)[:count])
-    return tuple(passages[number] for number in kept)
+    return [number for _, number in sorted(turns)]
 
 
 def passages(split: TextSplit, count: int | None = None, *, resources: Path = corpus.RESOURCES) -> tuple[Passage, ...]:

@@ -245,6 +245,7 @@ def _summary(whole: Part, frame: pd.DataFrame, settings: Mapping[str, Any]) -> d
         doses = rows.drop_duplicates("weights_requested").sort_values("weights_requested")
         curves[str(metric)] = effects.dose_response(doses["weights_requested"], doses["delta_nll"])
     facts = whole.facts
+    distinct = frame.drop_duplicates(["metric", "selection", "weights_requested"])  # equal sets of several K are one
     return {
         "baseline_nll": facts["clean"]["nll"],
         "baseline_perplexity": facts["clean"]["ppl"],
@@ -258,9 +259,9 @@ def _summary(whole: Part, frame: pd.DataFrame, settings: Mapping[str, Any]) -> d
         "max_delta_nll": float(top["delta_nll"].max()) if len(top) else None,
         "max_ppl_ratio": float(top["ppl_ratio"].max()) if len(top) else None,
         "mean_delta_nll": float(top["delta_nll"].mean()) if len(top) else None,
-        "destroyed": int((frame["status"] != "ok").sum()),
-        "significant": int((frame["p_holm"] < 0.05).sum()),
-        "tested": int(frame["p_holm"].notna().sum()),
+        "destroyed": int((distinct["status"] != "ok").sum()),
+        "significant": int((distinct["p_holm"] < 0.05).sum()),
+        "tested": int(distinct["p_holm"].notna().sum()),
         "dose_response": curves,
         "config": dict(settings),
     }

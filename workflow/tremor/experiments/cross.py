@@ -145,7 +145,7 @@ def examine(
     """The reading with some weights changed, and how many hold other bits; they are put back.
 
     Raises:
-        NumericsError: Nothing changed, unless that is allowed.
+        NumericsError: Nothing changed, unless that is allowed or all of them were zero.
     """
     edits = mutate.edits_at(weights["tensor"].tolist(), weights["flat_index"].tolist())
     return _examine(examiner, edits, operation, deep=deep, allow_unchanged=allow_unchanged)
@@ -154,7 +154,7 @@ def examine(
 def _examine(
     examiner: Examiner, edits: Sequence[Edit], operation: Operation, *, deep: bool, allow_unchanged: bool
 ) -> tuple[Reading, int]:
-    with mutate.mutated(examiner.loaded, edits, operation, allow_unchanged=allow_unchanged) as record:
+    with mutate.mutated(examiner.loaded, edits, operation, allow_unchanged=allow_unchanged or "zeros") as record:
         return examiner.read(deep=deep), record.changed
 
 

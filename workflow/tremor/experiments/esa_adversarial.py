@@ -269,7 +269,8 @@ def _effect(
         row |= {name: hits / count, f"{name}_low": low, f"{name}_high": high}
         row[f"random_{name}"] = float(random[column].mean())
     own = attacked["delta_nll"].to_numpy(dtype=np.float64)
-    by_prompt = random.groupby("prompt", sort=False)["delta_nll"].mean().to_numpy(dtype=np.float64)
+    # A text may be asked twice: as a fact, and as an opening with another reference.
+    by_prompt = random.groupby(["source", "prompt"], sort=False)["delta_nll"].mean().to_numpy(dtype=np.float64)
     return row | _deltas(own, by_prompt) | {
         "linf": attacked["linf"].mean(),
         "relative_l2": attacked["relative_l2"].mean(),

@@ -135,7 +135,8 @@ def _described(own: Mapping[str, Any], population: Population, chosen: torch.Ten
 
 
 def _applied(bench: Bench, edits: list[Edit], change: Operation, settings: Mapping[str, Any]) -> tuple[Effect, Texts]:
-    with mutated(bench.loaded, edits, change) as record:
+    # The least important weights of a pruned model are those that it lost.
+    with mutated(bench.loaded, edits, change, allow_unchanged="zeros") as record:
         effect = Effect(**{**asdict(bench.now()), "weights": record.changed})
         return effect, _written(bench.loaded, settings)
 

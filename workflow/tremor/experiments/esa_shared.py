@@ -8,13 +8,14 @@ import numpy as np
 
 from tremor.errors import ConfigError
 from tremor.evaluate import nll
+from tremor.evaluate import texts as choosing
 from tremor.evaluate.effects import Resampler, matched_control
 from tremor.experiments.esa_tables import against_controls as against_controls
 from tremor.experiments.esa_tables import table as table
-from tremor.models import corpus
 from tremor.models.corpus import TextSplit
 from tremor.models.loader import LoadedModel
 from tremor.progress import track
+from tremor.weights.campaign import require_repeat
 from tremor.weights.mutate import Edit, Operation, edits_at, mutated, zero
 from tremor.weights.scores import Options
 
@@ -24,15 +25,12 @@ def passages(split: TextSplit, count: int) -> list[str]:
 
     Raises:
         ConfigError: There are fewer.
+        ArtifactError: One of them stands in another split too.
     """
-    by_domain: dict[str, list[str]] = {}
-    for passage in corpus.passages(split):
-        by_domain.setdefault(passage.domain, []).append(passage.text)
-    longest = max(len(texts) for texts in by_domain.values())
-    turns = [texts[i] for i in range(longest) for texts in by_domain.values() if i < len(texts)]
-    if count > len(turns):
-        raise ConfigError(f"esa.texts asks for {count} {split} passages, and there are {len(turns)}; lower it")
-    return turns[:count]
+    found = choosing.in_turn(choosing.passages(split))
+    if count > len(found):
+        raise ConfigError(f"esa.texts asks for {count} {split} passages, and there are {len(found)}; lower it")
+    return [passage.text for passage in found[:count]]
 
 
 def options(settings: Mapping[str, Any]) -> Options:
@@ -83,12 +81,16 @@ class Bench:
         loaded: The model.
         texts: Held-out texts.
         batch_size: Texts in one forward pass.
+
+    Raises:
+        NumericsError: The clean model's likelihood is not finite, or is not the same twice.
     """
 
     def __init__(self, loaded: LoadedModel, texts: Sequence[str], *, batch_size: int) -> None:
         self.loaded = loaded
         self.texts = nll.tokenise(loaded, texts)
         self.clean = nll.baseline(loaded, self.texts, batch_size=batch_size)
+        require_repeat(nll.evaluate(loaded, self.texts, batch_size=batch_size, clean=self.clean))
         self._resampler = Resampler(self.texts.tokens)
         self._sizes = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
 
@@ -113,7 +115,7 @@ class Bench:
         """Effect of changing some weights, which are put back.
 
         Raises:
-            NumericsError: Not one of them changed.
+            NumericsError: Not one of them changed, though not all were zero.
         """
         return self.edited(edits_at(tensors, flat), operation)
 
@@ -121,18 +123,29 @@ class Bench:
         """Effect of an edit of any size, which is put back; `weights` counts those that hold other bits.
 
         Raises:
-            NumericsError: Not one weight changed, unless that is allowed.
+            NumericsError: Not one weight changed, unless that is allowed, or all were zero (in a pruned model a
+                score may name weights that are gone).
         """
-        with mutated(self.loaded, edits, operation, allow_unchanged=allow_unchanged) as record:
+        with mutated(self.loaded, edits, operation, allow_unchanged=allow_unchanged or "zeros") as record:
             return Effect(**{**asdict(self.now()), "weights": record.changed})
 
     def controls(
-        self, tensors: Sequence[str], flat: Sequence[int], *, draws: int, seed: int, operation: Operation = zero
+        self,
+        tensors: Sequence[str],
+        flat: Sequence[int],
+        *,
+        draws: int,
+        seed: int,
+        operation: Operation = zero,
+        allowed: Mapping[str, Any] | None = None,
     ) -> list[float]:
-        """Delta NLL of random sets of as many weights of the same tensors; infinite where one breaks the model."""
+        """Delta NLL of random sets of as many weights of the same tensors; infinite where one breaks the model.
+
+        `allowed` tells which part of a tensor they are drawn from, see :func:`matched_control`.
+        """
         found = []
         for draw in track(draws, "controls"):
-            random = matched_control(tensors, flat, self._sizes, np.random.default_rng([seed, draw]))
+            random = matched_control(tensors, flat, self._sizes, np.random.default_rng([seed, draw]), allowed=allowed)
             effect = self.changed(random.tensors, random.flat_index.tolist(), operation)
             found.append(np.inf if effect.delta_nll is None else effect.delta_nll)
         return found

@@ -107,8 +107,8 @@ def effects(table: pd.DataFrame, controls: pd.DataFrame, *, title: str | None = 
 
 
 def _destroyed(axes: Axes, top: pd.DataFrame) -> None:
-    """Say how many sets have no finite likelihood and so no point."""
-    count = int((top["status"] != "ok").sum())
+    """Say how many sets have no finite likelihood and so no point; equal sets of several K are one."""
+    count = int((top.drop_duplicates(["metric", "weights_requested"])["status"] != "ok").sum())
     if count:
         axes.text(0.02, 0.98, f"{count} sets without finite NLL", va="top", transform=axes.transAxes, fontsize=6.5)
 

@@ -27,7 +27,7 @@ class Agreement:
         overlap: common / k.
         overlap_chance: What random sets share on average: k / n.
         overlap_p: Probability that random sets share at least as many (hypergeometric).
-        finds_first: Whether the costliest component is the one ranked first.
+        finds_first: Whether the one ranked first, above all others, is a costliest component; no tie names one.
     """
 
     n: int
@@ -76,8 +76,14 @@ def agreement(scores: npt.ArrayLike, costs: npt.ArrayLike, *, k: int, permutatio
     sets = overlap(orders[0][:k], orders[1][:k], len(a))
     return Agreement(
         len(a), spearman, kendall, float(low), float(high), p, k, sets.common, sets.common / k, k / len(a), sets.p,
-        bool(orders[0][0] == orders[1][0]),
+        _finds_first(a, b),
     )  # fmt: skip
+
+
+def _finds_first(scores: Floats, costs: Floats) -> bool:
+    """Whether one component alone has the highest score, and none costs more than it."""
+    best = np.flatnonzero(scores == scores.max())
+    return len(best) == 1 and bool(costs[best[0]] == costs.max())
 
 
 def _null(ranks: Floats, permutations: int, seed: int) -> Floats:

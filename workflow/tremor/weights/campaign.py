@@ -13,7 +13,7 @@ from tremor.errors import NumericsError
 from tremor.evaluate import nll
 from tremor.models.loader import LoadedModel
 from tremor.weights import mutate
-from tremor.weights.mutate import Edit, Operation
+from tremor.weights.mutate import Edit, Operation, Unchanged
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,15 @@ class Campaign:
     def __init__(self, loaded: LoadedModel, texts: nll.Texts, *, batch_size: int, memory: float = 1e9) -> None:
         self.loaded, self.texts, self.batch_size = loaded, texts, batch_size
         self.clean = nll.baseline(loaded, texts, batch_size=batch_size, memory=memory)
-        again = self._evaluate()
-        if again.changed is None or again.changed.any():
-            raise NumericsError(
-                "the unchanged model gave other logits the second time; effects cannot be told from noise here: set "
-                "probe.threads to 1 or choose a deterministic platform"
-            )
+        require_repeat(self._evaluate())
 
-    def effect(self, edits: Sequence[Edit], operation: Operation, *, allow_unchanged: bool = False) -> Effect:
+    def effect(self, edits: Sequence[Edit], operation: Operation, *, allow_unchanged: Unchanged = False) -> Effect:
         """Mutate, evaluate, restore.
 
         Args:
             edits: Which weights.
             operation: What becomes of them.
-            allow_unchanged: Whether all of them may already be as the operation makes them.
+            allow_unchanged: Whether all of them may already be as the operation makes them, see `mutated`.
 
         Raises:
             NumericsError: The mutation did not change what it says, or left something changed, or nothing changed and
@@ -97,6 +92,19 @@ class Campaign:
             chosen = flat.clone() if edit.flat_index is None else flat[edit.flat_index.to(flat.device)]
             found.append(mutate.bits_of(chosen))
         return found
+
+
+def require_repeat(again: nll.Evaluation) -> None:
+    """Refuse a model whose second evaluation is not the clean one, bit for bit.
+
+    Raises:
+        NumericsError: It is not.
+    """
+    if again.changed is None or again.changed.any():
+        raise NumericsError(
+            "the unchanged model gave other logits the second time; effects cannot be told from noise here: set "
+            "probe.threads to 1 or choose a deterministic platform"
+        )
 
 
 def _moved(before: Sequence[Tensor], now: Sequence[Tensor]) -> int:

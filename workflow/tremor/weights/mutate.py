@@ -21,6 +21,8 @@ from tremor.models.loader import LoadedModel
 
 INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 Relative = Literal["absolute", "weight", "std"]
+Unchanged = bool | Literal["zeros"]
+"""Whether a mutation may change no weight; "zeros": if all were zero before, as those that a pruned model has lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,11 @@ class Mutation:
         """Positions that already were what the operation makes of them."""
         return sum(part.no_ops for part in self.parts)
 
+    @property
+    def were_zero(self) -> bool:
+        """Whether all positions held zero before."""
+        return not any(bool(torch.count_nonzero(part.old)) for part in self.parts)
+
 
 def edits_at(tensors: Sequence[str], flat_indices: Iterable[int]) -> list[Edit]:
     """Edits from two columns of a ranking: parameter names and flat indices, row by row."""
@@ -179,7 +186,7 @@ def mutated(
     edits: Sequence[Edit],
     operation: Operation,
     *,
-    allow_unchanged: bool = False,
+    allow_unchanged: Unchanged = False,
 ) -> Iterator[Mutation]:
     """Change weights inside a `with` block and put the old bits back after it, also after an exception.
 
@@ -187,7 +194,8 @@ def mutated(
         loaded: The model; changed in place.
         edits: Which positions.
         operation: What becomes of their values.
-        allow_unchanged: Whether a mutation that leaves every bit as it was is fine. It is reported either way.
+        allow_unchanged: Whether a mutation that leaves every bit as it was is fine: never, always, or if all weights
+            were "zeros" before. It is reported either way.
 
     Yields:
         The record: how many positions were asked for, changed, and already were as the operation makes them.
@@ -211,7 +219,7 @@ def mutated(
             _write(whole, edit.flat_index, new)
             parts[-1] = _counted(edit, whole, old, new)
         record = Mutation(tuple(parts))
-        if not record.changed and not allow_unchanged:
+        if not record.changed and not (record.were_zero if allow_unchanged == "zeros" else allow_unchanged):
             raise NumericsError(
                 f"a mutation of {record.requested} weights changed none of them: all already hold the values it gives"
             )

@@ -259,6 +259,11 @@ class Selection:
             raise ConfigError(f"this score is defined for {scored} ..., none of which is selected; select others")
         return Selection(self.anatomy, chosen)
 
+    def parts(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Flat indices, ascending, of what is selected of each parameter of which a part alone is."""
+        masks = {name: entry.mask() for name, entry in self.chosen.items()}
+        return {name: np.flatnonzero(mask.reshape(-1).numpy()) for name, mask in masks.items() if mask is not None}
+
     def share(self, names: Collection[str]) -> frozenset[str] | None:
         """Some of the parameters, as a job that scores these only is told them; None where they are all."""
         return None if len(names) == len(self.chosen) else frozenset(names)
