@@ -7,8 +7,7 @@ rule cross_measure:
         unpack(graph.cross_lists),
         manifest=graph.manifest,
         spectrum=graph.spectrum,
-        texts=graph.passages("heldout"),
-        other=graph.passages("calibration"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         table="results/cross/{model}/{prompt}/cross.csv",
         controls="results/cross/{model}/{prompt}/controls.csv",

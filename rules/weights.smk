@@ -5,8 +5,7 @@ rule critical_rankings:
     """Scores and rankings of the weights of one model."""
     input:
         manifest=graph.manifest,
-        texts=graph.passages("calibration"),
-        other=graph.passages("heldout"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         rankings="results/critical_weights/{model}/rankings.parquet",
         scores="results/critical_weights/{model}/scores.h5",
@@ -42,8 +41,7 @@ rule critical_weights_measure:
     input:
         manifest=graph.manifest,
         rankings=rules.critical_rankings.output.rankings,
-        texts=graph.passages("heldout"),
-        other=graph.passages("calibration"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         table="results/critical_weights/{model}/perturbation_results.csv",
         controls="results/critical_weights/{model}/controls.csv",
@@ -78,8 +76,7 @@ rule critical_stability:
     """Stability of the rankings of one model."""
     input:
         manifest=graph.manifest,
-        texts=graph.passages("calibration"),
-        other=graph.passages("heldout"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         table="results/critical_weights/{model}/stability.csv",
         statistics="results/critical_weights/{model}/stability.json",

@@ -8,9 +8,9 @@ from tremor.shards import Shard
 def run(inputs, params, outputs):
     opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import boundary  # imports torch, for which the session has set the platform
+    from tremor.store.shards import write_part
 
-    boundary.measure_shard(
-        params.wildcards.experiment,
+    found = boundary.FIND[params.wildcards.experiment](
         opened,
         params.prompt,
         arithmetic=params.wildcards.arithmetic,
@@ -18,9 +18,8 @@ def run(inputs, params, outputs):
         settings=params.settings,
         spectrum=inputs.spectrum,
         shard=Shard.parse(params.wildcards.shard),
-        data=outputs.part,
-        provenance=job.provenance(inputs, params),
     )
+    write_part(outputs.part, found, provenance=opened.provenance(**job.provenance(inputs, params), seeds=found.seeds))
 
 
 if "snakemake" in globals():

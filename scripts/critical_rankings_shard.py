@@ -8,14 +8,14 @@ from tremor.shards import Shard
 def run(inputs, params, outputs):
     opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import critical_rankings  # imports torch, for which the session has set the platform
+    from tremor.store.shards import write_part
 
-    critical_rankings.measure_shard(
+    found = critical_rankings.part(
         opened,
         params.settings,
         shard=Shard.parse(params.wildcards.shard),
-        data=outputs.part,
-        provenance=job.provenance(inputs, params),
     )
+    write_part(outputs.part, found, provenance=opened.provenance(**job.provenance(inputs, params), seeds=found.seeds))
 
 
 if "snakemake" in globals():

@@ -9,8 +9,9 @@ def run(inputs, params, outputs):
     precision = params.wildcards.precision
     opened = session.open_job(inputs, params, dtype=precision.removeprefix("true_"))
     from tremor.experiments import average_lipschitz  # imports torch, for which the session has set the platform
+    from tremor.store.shards import write_part
 
-    average_lipschitz.measure_shard(
+    found = average_lipschitz.part(
         opened,
         precision=precision,
         prompts=inputs.prompts,
@@ -18,9 +19,8 @@ def run(inputs, params, outputs):
         spectrum=params.spectrum,
         settings=params.settings,
         shard=Shard.parse(params.wildcards.shard),
-        data=outputs.part,
-        provenance=job.provenance(inputs, params),
     )
+    write_part(outputs.part, found, provenance=opened.provenance(**job.provenance(inputs, params), seeds=found.seeds))
 
 
 if "snakemake" in globals():

@@ -64,9 +64,8 @@ def outputs(folder: Path) -> dict[str, Path]:
 def test_shards_make_the_files_of_one_job_bit_for_bit(measured: Path, chain: Any, tmp_path: Path) -> None:
     parts = [tmp_path / f"{name}.h5" for name in names(2)]
     for path, name in zip(parts, names(2), strict=True):
-        average_lipschitz.measure_shard(
-            chain.session, **arguments(chain), shard=Shard.parse(name), data=path, provenance=ORIGIN
-        )
+        found = average_lipschitz.part(chain.session, **arguments(chain), shard=Shard.parse(name))
+        shards.write_part(path, found, provenance=chain.session.provenance(**ORIGIN, seeds=found.seeds))
     whole, origin = shards.gather(parts)
     gain_results.write_gains(whole, **outputs(tmp_path), provenance=origin)
     for name, path in outputs(tmp_path).items():

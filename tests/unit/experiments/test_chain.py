@@ -9,10 +9,13 @@ import pytest
 
 from tremor import floats
 from tremor.errors import ArtifactError, ConfigError
-from tremor.experiments import boundary, summaries
+from tremor.experiments import boundary, boundary_results, summaries
 from tremor.probe.base import base_point
 from tremor.probe.jacobian import jacobian
 from tremor.probe.response import Response
+from tremor.replay import content
+from tremor.shards import Shard, names
+from tremor.store import shards
 from tremor.store.documents import read_json, write_json
 from tremor.store.hdf5 import read_hdf5
 from tremor.store.provenance import read_provenance
@@ -67,6 +70,25 @@ def test_lanczos_spectrum_serves_the_same_descendants(results: Path, chain: Any,
     expected = np.linalg.norm(step @ dense.array("jacobian").astype(float).T, axis=1)
     # Products in float32 against the stored float32 matrix: some tens of eps.
     np.testing.assert_allclose(table["smooth_prediction_l2"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("experiment", ["exp12", "exp13"])
+def test_shards_of_rays_make_the_files_of_one_job(results: Path, chain: Any, tmp_path: Path, experiment: str) -> None:
+    parts = [tmp_path / f"{name}.h5" for name in names(3)]  # of 16 angles, and of 14 rays
+    for path in parts:
+        found = boundary.FIND[experiment](
+            chain.session, PROMPT, arithmetic="float64", probe=chain.settings("probe"),
+            settings=chain.settings(experiment), spectrum=results / "spectrum.h5", shard=Shard.parse(path.stem),
+        )  # fmt: skip
+        origin = chain.session.provenance(**ORIGIN, seeds=found.seeds)
+        shards.write_part(path, found, provenance=origin)
+    whole, origin = shards.gather(parts)
+    files = {"data": "h5", "table": "csv", "statistics": "json"}
+    paths = {kind: tmp_path / f"{experiment}.{suffix}" for kind, suffix in files.items()}
+    boundary_results.WRITERS[experiment](whole, **paths, provenance=origin)
+    for path in paths.values():
+        assert content(path) == content(results / path.name)
+    assert origin["seeds"] == read_provenance(results / f"{experiment}.h5")["seeds"]
 
 
 def test_boundary_table_has_exactly_the_documented_columns(results: Path) -> None:

@@ -44,6 +44,11 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def write(session: Any, path: Path, part: shards.Part) -> None:
+    """As the scripts of shards do."""
+    shards.write_part(path, part, provenance=session.provenance(**ORIGIN, seeds=part.seeds))
+
+
 def rank(session: Any, folder: Path, own: dict[str, Any], count: int = 1) -> Path:
     files = {**paths(folder, RANKED), "statistics": folder / "statistics.json"}
     if count == 1:
@@ -51,7 +56,7 @@ def rank(session: Any, folder: Path, own: dict[str, Any], count: int = 1) -> Pat
         return folder
     parts = [folder / f"{name}.h5" for name in names(count)]
     for part in parts:
-        critical_rankings.measure_shard(session, own, shard=Shard.parse(part.stem), data=part, provenance=ORIGIN)
+        write(session, part, critical_rankings.part(session, own, shard=Shard.parse(part.stem)))
     whole, origin = shards.gather(parts[::-1])
     critical_results.write_rankings(whole, **files, provenance=origin)
     return folder
@@ -103,7 +108,8 @@ def campaign(session: Any, folder: Path, ranked: Path, own: dict[str, Any], coun
     parts = [folder / f"{name}.h5" for name in names(count)]
     for part in parts:
         shard = Shard.parse(part.stem)
-        critical_weights.measure_shard(session, own, rankings=ranked, shard=shard, data=part, provenance=ORIGIN)
+        found = critical_weights.part(session, own, rankings=ranked, shard=shard)
+        write(session, part, found)
     whole, origin = shards.gather(parts)
     critical_effects.write_effects(whole, **files, provenance=origin)
     return folder
@@ -122,16 +128,16 @@ def test_a_campaign_in_shards_is_that_of_one_job(open_tiny, tmp_path, ranked, ch
 
 def test_too_many_shards_are_refused(open_tiny, tmp_path, ranked):
     session, own = open_tiny("llama"), settings(metrics=["magnitude"], topk=[5], controls=2)
-    for run in (critical_rankings.measure_shard, critical_weights.measure_shard):
-        more = {"rankings": ranked} if run is critical_weights.measure_shard else {}
+    for run in (critical_rankings.part, critical_weights.part):
+        more = {"rankings": ranked} if run is critical_weights.part else {}
         with pytest.raises(ConfigError, match=r"shards.critical_\w+ is 999, but there are only \d+ items"):
-            run(session, own, **more, shard=Shard(1, 999), data=tmp_path / "part.h5", provenance=ORIGIN)
+            run(session, own, **more, shard=Shard(1, 999))
 
 
 def test_shards_of_other_settings_are_refused(open_tiny, tmp_path):
     session, parts = open_tiny("llama"), [tmp_path / "1-of-2.h5", tmp_path / "2-of-2.h5"]
     for part, topk in zip(parts, (5, 6), strict=True):
         own = settings(metrics=["magnitude"], topk=[topk])
-        critical_rankings.measure_shard(session, own, shard=Shard.parse(part.stem), data=part, provenance=ORIGIN)
+        write(session, part, critical_rankings.part(session, own, shard=Shard.parse(part.stem)))
     with pytest.raises(ArtifactError, match=r"'topk' is 6 there and 5 here"):
         shards.gather(parts)

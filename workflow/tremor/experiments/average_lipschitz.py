@@ -14,7 +14,7 @@ from tremor.experiments.session import Session
 from tremor.probe.base import to_array
 from tremor.progress import track
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, stacked, write_part
+from tremor.store.shards import Part, stacked
 
 
 def measure(
@@ -48,8 +48,8 @@ def measure(
         statistics: JSON file to write.
         provenance: Config, code and input digests.
     """
-    whole = _part(session, precision, prompts, probe, spectrum, settings, WHOLE)
-    origin = session.provenance(seeds={"noise": int(settings["noise_seed"])}, **provenance)
+    whole = part(session, precision=precision, prompts=prompts, probe=probe, spectrum=spectrum, settings=settings)
+    origin = session.provenance(seeds=whole.seeds, **provenance)
     write_gains(
         whole,
         data=data,
@@ -61,7 +61,7 @@ def measure(
     )
 
 
-def measure_shard(
+def part(
     session: Session,
     *,
     precision: str,
@@ -69,28 +69,9 @@ def measure_shard(
     probe: Mapping[str, Any],
     spectrum: Mapping[str, Any],
     settings: Mapping[str, Any],
-    shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """A shard's share of the prompts, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = _part(session, precision, prompts, probe, spectrum, settings, shard)
-    origin = session.provenance(seeds={"noise": int(settings["noise_seed"])}, **provenance)
-    write_part(data, found, provenance=origin)
-
-
-def _part(
-    session: Session,
-    precision: str,
-    prompts: Path,
-    probe: Mapping[str, Any],
-    spectrum: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    shard: Shard,
+    shard: Shard = WHOLE,
 ) -> Part:
+    """What exp2 finds on a shard's share of the prompts, all of them by default; else as :func:`measure`."""
     chosen = read_prompts(prompts, settings["names"])
     noisy = {prompt.name for prompt in select(chosen, settings["noise_prompts"], where="exp2.names")}
     nudged = {prompt.name for prompt in select(chosen, settings["quotient_prompts"], where="exp2.names")}
@@ -139,4 +120,4 @@ def _part(
     }
     tables = {"prompts": pd.DataFrame(rows), "quotients": stacked(nudges), "averages": stacked(means)}
     items = {"evaluated": evaluated, "batch_size": sizes}
-    return Part(shares, len(chosen), items=items, own=own, tables=tables, facts=facts)
+    return Part(shares, len(chosen), items=items, own=own, tables=tables, facts=facts, seeds={"noise": seed})

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tremor import floats
 from tremor.errors import ConfigError
-from tremor.experiments.boundary_results import write_angles, write_vectors
+from tremor.experiments.boundary_results import WRITERS
 from tremor.experiments.nudges import attributes, open_base, respond
 from tremor.experiments.session import Session
 from tremor.floats import Arithmetic
@@ -19,7 +19,7 @@ from tremor.probe.base import BasePoint
 from tremor.probe.boundary import Boundaries, find_boundaries
 from tremor.probe.response import Response
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, with_cost, write_part
+from tremor.store.shards import Part, with_cost
 
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
@@ -121,7 +121,8 @@ def _part(
     *,
     key: str,
     common: Mapping[str, Array],
-    facts: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+    seeds: Mapping[str, int] | None = None,
 ) -> Part:
     """Boundaries along a shard's share of all rays, of which ``direction`` is searched."""
     total = len(rays["direction"])
@@ -136,9 +137,9 @@ def _part(
         "s_max": float(settings["s_max"]),
         "threshold": float(settings["threshold"]),
         "method": settings["method"],
-        **facts,
+        **(facts or {}),
     }
-    return Part(rows, total, items={**own, **values}, common=shared, facts=measured, cost=cost)
+    return Part(rows, total, items={**own, **values}, common=shared, facts=measured, seeds=seeds or {}, cost=cost)
 
 
 def angles_part(
@@ -198,11 +199,13 @@ def vectors_part(
         gain = np.linalg.norm(rays["direction"].astype(np.float64) @ source.array("jacobian").T, axis=1)
         rays["sigma"] = np.where(np.isnan(rays["sigma"]), gain, rays["sigma"])
     common = {"singular_values": source.array("singular_values")}
-    return _part(session, base, rays, arithmetic, probe, settings, shard, key="shards.exp13", common=common, facts={})
+    seeds = {"random_directions": int(settings["seed"])}
+    return _part(
+        session, base, rays, arithmetic, probe, settings, shard, key="shards.exp13", common=common, seeds=seeds
+    )
 
 
 FIND = {"exp12": angles_part, "exp13": vectors_part}
-WRITE = {"exp12": write_angles, "exp13": write_vectors}
 
 
 def measure(
@@ -235,32 +238,5 @@ def measure(
         provenance: Config, code and input digests.
     """
     found = FIND[experiment](session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum)
-    origin = with_cost(session.provenance(seeds=_seeds(experiment, settings), **provenance), found)
-    WRITE[experiment](found, data=data, table=table, statistics=statistics, provenance=origin)
-
-
-def _seeds(experiment: str, settings: Mapping[str, Any]) -> dict[str, int] | None:
-    return {"random_directions": int(settings["seed"])} if experiment == "exp13" else None
-
-
-def measure_shard(
-    experiment: str,
-    session: Session,
-    prompt: Mapping[str, Any],
-    *,
-    arithmetic: Arithmetic,
-    probe: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    spectrum: Path,
-    shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """One shard of an experiment, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which rays, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = FIND[experiment](
-        session, prompt, arithmetic=arithmetic, probe=probe, settings=settings, spectrum=spectrum, shard=shard
-    )
-    write_part(data, found, provenance=session.provenance(seeds=_seeds(experiment, settings), **provenance))
+    origin = with_cost(session.provenance(seeds=found.seeds, **provenance), found)
+    WRITERS[experiment](found, data=data, table=table, statistics=statistics, provenance=origin)

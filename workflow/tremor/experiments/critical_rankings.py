@@ -17,7 +17,7 @@ from tremor.experiments import score_parts
 from tremor.experiments.critical_results import SIDES, write_rankings
 from tremor.experiments.session import Session
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, write_part
+from tremor.store.shards import Part
 from tremor.weights import scores as scoring
 from tremor.weights.quality import Terms
 from tremor.weights.rank import Ranking
@@ -128,26 +128,11 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
-    whole = _part(session, settings, WHOLE)
-    origin = session.provenance(**provenance, seeds=_seeds(settings))
+    whole = part(session, settings)
+    origin = session.provenance(**provenance, seeds=whole.seeds)
     write_rankings(
         whole, rankings=rankings, scores=scores, components=components, statistics=statistics, provenance=origin
     )
-
-
-def measure_shard(
-    session: Session, settings: Mapping[str, Any], *, shard: Shard, data: Path, provenance: Mapping[str, Any]
-) -> None:
-    """A shard's share of the tensors, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = _part(session, settings, shard)
-    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(settings)))
-
-
-def _seeds(settings: Mapping[str, Any]) -> dict[str, int]:
-    return {"scores": int(settings["scores"]["seed"]), "sample": int(settings["sample_seed"])}
 
 
 @dataclass
@@ -212,7 +197,8 @@ class _Share:
         return pd.DataFrame(columns)
 
 
-def _part(session: Session, settings: Mapping[str, Any], shard: Shard) -> Part:
+def part(session: Session, settings: Mapping[str, Any], *, shard: Shard = WHOLE) -> Part:
+    """The scores of a shard's share of the tensors, all of them by default; the other args are those of `measure`."""
     loaded = session.loaded
     selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
     passages = choosing.passages("calibration", settings["calibration"])
@@ -242,4 +228,5 @@ def _part(session: Session, settings: Mapping[str, Any], shard: Shard) -> Part:
     }
     order = {name: number for number, name in enumerate(places)}
     tables = {**share.tables, "sample": share.sample(order)}
-    return Part(rows, len(sizes), tables=tables, facts=facts, cost=share.cost)
+    seeds = {"scores": int(settings["scores"]["seed"]), "sample": int(settings["sample_seed"])}
+    return Part(rows, len(sizes), tables=tables, facts=facts, seeds=seeds, cost=share.cost)

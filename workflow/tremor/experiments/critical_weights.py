@@ -15,11 +15,12 @@ from tremor.experiments.critical_effects import Change, Set, changes, sets, writ
 from tremor.experiments.session import Session
 from tremor.progress import Progress
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, write_part
+from tremor.store.shards import Part
 from tremor.store.tables import read_parquet
 from tremor.weights import bits, mutate
 from tremor.weights.campaign import Campaign, Effect
 from tremor.weights.mutate import Operation
+from tremor.weights.select import select
 
 
 def operation(settings: Mapping[str, Any]) -> Operation:
@@ -60,33 +61,13 @@ def measure(
         ArtifactError: The ranking is of another model, or shorter than K.
         NumericsError: A mutation did not do what it says, or the model is not the same twice.
     """
-    whole = _part(session, settings, rankings, WHOLE)
-    origin = session.provenance(**provenance, seeds=_seeds(settings))
+    whole = part(session, settings, rankings=rankings)
+    origin = session.provenance(**provenance, seeds=whole.seeds)
     write_effects(whole, table=table, controls=controls, data=data, statistics=statistics, provenance=origin)
 
 
-def measure_shard(
-    session: Session,
-    settings: Mapping[str, Any],
-    *,
-    rankings: Path,
-    shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """A shard's share of the changed models, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = _part(session, settings, rankings, shard)
-    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(settings)))
-
-
-def _seeds(settings: Mapping[str, Any]) -> dict[str, int]:
-    return {"controls": int(settings["control_seed"]), "bootstrap": int(settings["bootstrap_seed"])}
-
-
-def _part(session: Session, settings: Mapping[str, Any], rankings: Path, shard: Shard) -> Part:
+def part(session: Session, settings: Mapping[str, Any], *, rankings: Path, shard: Shard = WHOLE) -> Part:
+    """Effects of a shard's share of the changed models, all of them by default; else as :func:`measure`."""
     loaded = session.loaded
     passages = choosing.passages("heldout", settings["texts"])
     texts = nll.tokenise(loaded, [p.text for p in passages], bos=settings["bos"])
@@ -98,9 +79,10 @@ def _part(session: Session, settings: Mapping[str, Any], rankings: Path, shard: 
     table, own, act = [], {}, operation(settings)
     with Progress(len(mine), "changes") as progress:
         for change, edits, disjoint in _edits(run, mine, settings):
-            # The least important may all be as the operation makes them already, and so may random ones.
+            # The least important may all be as the operation makes them already, and so may random ones; and a score
+            # may put weights first that a pruned model has lost.
             idle = change.draw is not None or change.of.selection == "bottom"
-            effect = run.effect(edits, act, allow_unchanged=idle)
+            effect = run.effect(edits, act, allow_unchanged=idle or "zeros")
             table.append(_row(change, effect, disjoint))
             if change.draw is None:
                 own[f"delta_nll/{change.of.number:06d}"] = _array(effect.evaluation.delta_nll)
@@ -117,7 +99,9 @@ def _part(session: Session, settings: Mapping[str, Any], rankings: Path, shard: 
         "num_parameters": sum(p.numel() for p in loaded.model.parameters()),
     }
     common = {"tokens": texts.tokens, "clean_nll_sum": clean.nll_sum}
-    return Part(rows, len(every), common=common, own=own, tables={"changes": pd.DataFrame(table)}, facts=facts)
+    tables = {"changes": pd.DataFrame(table)}
+    seeds = {"controls": int(settings["control_seed"]), "bootstrap": int(settings["bootstrap_seed"])}
+    return Part(rows, len(every), common=common, own=own, tables=tables, facts=facts, seeds=seeds)
 
 
 def _edits(
@@ -148,10 +132,18 @@ def _controls(run: Campaign, chosen: Set, settings: Mapping[str, Any]) -> Iterat
     magnitudes = None
     if settings["control_match"] == "magnitude":
         magnitudes = {name: p.reshape(-1).float().abs().cpu().numpy() for name, p in parameters.items()}
+    # Of the values in a fused projection, controls are values too.
+    allowed = select(run.loaded.anatomy, components=settings["components"]).parts()
     rng = np.random.default_rng([settings["control_seed"], zlib.crc32(chosen.metric.encode()), len(chosen.tensors)])
     while True:
         yield effects.matched_control(
-            chosen.tensors, chosen.flat_index, sizes, rng, magnitudes=magnitudes, bins=settings["magnitude_bins"]
+            chosen.tensors,
+            chosen.flat_index,
+            sizes,
+            rng,
+            magnitudes=magnitudes,
+            bins=settings["magnitude_bins"],
+            allowed=allowed,
         )
 
 

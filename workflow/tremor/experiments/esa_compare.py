@@ -15,7 +15,7 @@ from tremor.experiments.esa_compare_results import write_comparison
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, write_part
+from tremor.store.shards import Part
 from tremor.weights.quality import Terms
 from tremor.weights.rank import Ranking
 from tremor.weights.scores import SCORES, Task, encode
@@ -48,36 +48,31 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
-    whole = _part(session, texts, scores, settings, WHOLE)
-    origin = session.provenance(**provenance, seeds=_seeds(scores, settings))
+    whole = part(session, texts=texts, scores=scores, settings=settings)
+    origin = session.provenance(**provenance, seeds=whole.seeds)
     write_comparison(whole, weights=weights, methods=methods, pairs=pairs, statistics=statistics, provenance=origin)
 
 
-def measure_shard(
+def part(
     session: Session,
     *,
     texts: Mapping[str, Any],
     scores: Mapping[str, Any],
     settings: Mapping[str, Any],
-    shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """A shard's share of the tensors, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = _part(session, texts, scores, settings, shard)
-    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(scores, settings)))
-
-
-def _seeds(scores: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
-    return {"scores": scores["seed"], "sample": settings["seed"]}
-
-
-def _part(
-    session: Session, texts: Mapping[str, Any], scores: Mapping[str, Any], settings: Mapping[str, Any], shard: Shard
+    shard: Shard = WHOLE,
 ) -> Part:
+    """Every method on the weights that all are defined for, in a shard's share of the tensors.
+
+    Args:
+        session: The model on its platform.
+        texts: Config block `esa.texts`.
+        scores: Config block `esa.scores`.
+        settings: Config block of the analysis.
+        shard: Which of them; all unless told otherwise.
+
+    Raises:
+        ConfigError: There are more shards than items.
+    """
     loaded: LoadedModel = session.loaded
     chosen = esa_shared.options(scores)
     sequences = encode(loaded, esa_shared.passages("calibration", texts["calibration"]), chosen)
@@ -112,7 +107,8 @@ def _part(
         "population": selection.count,
         "tensors": list(selection.tensors),
     }
-    return Part(rows, len(selection.tensors), tables=tables, facts=facts, cost=cost)
+    seeds = {"scores": scores["seed"], "sample": settings["seed"]}
+    return Part(rows, len(selection.tensors), tables=tables, facts=facts, seeds=seeds, cost=cost)
 
 
 def _sample(selection: Selection, count: int, seed: int) -> dict[str, npt.NDArray[np.int64]]:

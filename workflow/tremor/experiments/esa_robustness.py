@@ -17,7 +17,7 @@ from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
 from tremor.progress import track
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, write_part
+from tremor.store.shards import Part
 from tremor.weights import mutate
 from tremor.weights.mutate import Edit, Mutation, Operation
 from tremor.weights.scores import rankings
@@ -64,36 +64,31 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
-    whole = _part(session, texts, scores, settings, WHOLE)
-    origin = session.provenance(**provenance, seeds=_seeds(scores, settings))
+    whole = part(session, texts=texts, scores=scores, settings=settings)
+    origin = session.provenance(**provenance, seeds=whole.seeds)
     write_robustness(whole, draws=draws, levels=levels, statistics=statistics, provenance=origin)
 
 
-def measure_shard(
+def part(
     session: Session,
     *,
     texts: Mapping[str, Any],
     scores: Mapping[str, Any],
     settings: Mapping[str, Any],
-    shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """A shard's share of the draws, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = _part(session, texts, scores, settings, shard)
-    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(scores, settings)))
-
-
-def _seeds(scores: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
-    return {"noise": settings["seed"], "scores": scores["seed"]}
-
-
-def _part(
-    session: Session, texts: Mapping[str, Any], scores: Mapping[str, Any], settings: Mapping[str, Any], shard: Shard
+    shard: Shard = WHOLE,
 ) -> Part:
+    """A shard's share of the draws of noise, each from the clean bits.
+
+    Args:
+        session: The model on its platform.
+        texts: Config block `esa.texts`.
+        scores: Config block `esa.scores`.
+        settings: Config block of the analysis.
+        shard: Which of them; all unless told otherwise.
+
+    Raises:
+        ConfigError: There are more shards than items.
+    """
     loaded: LoadedModel = session.loaded
     bench = esa_shared.Bench(loaded, esa_shared.passages("heldout", texts["heldout"]), batch_size=texts["batch_size"])
     selection = select(loaded.anatomy, layers=settings["layers"], components=settings["components"])
@@ -122,7 +117,9 @@ def _part(
     }
     items = {name: np.array(values) for name, values in per_text.items()}
     common = {"tokens": bench.texts.tokens}
-    return Part(rows, len(every), items=items, common=common, tables={"draws": pd.DataFrame(table)}, facts=facts)
+    tables = {"draws": pd.DataFrame(table)}
+    seeds = {"noise": settings["seed"], "scores": scores["seed"]}
+    return Part(rows, len(every), items=items, common=common, tables=tables, facts=facts, seeds=seeds)
 
 
 def once(bench: esa_shared.Bench, edits: Sequence[Edit], operation: Operation) -> Outcome:
@@ -188,7 +185,8 @@ def _edits(
     tensors, flat = target["tensor"].tolist(), target["flat_index"].to_numpy(dtype=np.int64)
     if kind == "random":  # drawn anew each time: which weights these are is chance too
         sizes = {name: parameter.numel() for name, parameter in selection.parameters()}
-        flat = matched_control(tensors, flat, sizes, np.random.default_rng(seed)).flat_index
+        rng = np.random.default_rng(seed)
+        flat = matched_control(tensors, flat, sizes, rng, allowed=selection.parts()).flat_index
     return mutate.edits_at(tensors, flat.tolist())
 
 

@@ -17,7 +17,7 @@ from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
 from tremor.progress import Progress
 from tremor.shards import WHOLE, Shard
-from tremor.store.shards import Part, write_part
+from tremor.store.shards import Part
 from tremor.weights.population import Population, gather, highest, lowest, matched, rounded
 from tremor.weights.scores import SCORES
 
@@ -45,31 +45,9 @@ def measure(
         statistics: JSON to write.
         provenance: Config, code and input digests.
     """
-    whole = _part(session, texts, scores, settings, WHOLE)
-    origin = session.provenance(**provenance, seeds=_seeds(scores, settings))
+    whole = part(session, texts=texts, scores=scores, settings=settings)
+    origin = session.provenance(**provenance, seeds=whole.seeds)
     write_targeted(whole, effects=effects, draws=draws, statistics=statistics, provenance=origin)
-
-
-def measure_shard(
-    session: Session,
-    *,
-    texts: Mapping[str, Any],
-    scores: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """A shard's share of the changed models, for :func:`tremor.store.shards.gather`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
-    """
-    found = _part(session, texts, scores, settings, shard)
-    write_part(data, found, provenance=session.provenance(**provenance, seeds=_seeds(scores, settings)))
-
-
-def _seeds(scores: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
-    return {"scores": scores["seed"], "controls": settings["seed"]}
 
 
 @dataclass(frozen=True)
@@ -105,9 +83,26 @@ def _changes(
             yield _Change(number, score, name, count, "random", draw)
 
 
-def _part(
-    session: Session, texts: Mapping[str, Any], scores: Mapping[str, Any], settings: Mapping[str, Any], shard: Shard
+def part(
+    session: Session,
+    *,
+    texts: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    shard: Shard = WHOLE,
 ) -> Part:
+    """A shard's share of the changed models: top, bottom and random weights, dose by dose.
+
+    Args:
+        session: The model on its platform.
+        texts: Config block `esa.texts`.
+        scores: Config block `esa.scores`.
+        settings: Config block of the analysis.
+        shard: Which of them; all unless told otherwise.
+
+    Raises:
+        ConfigError: There are more shards than items.
+    """
     loaded: LoadedModel = session.loaded
     bench = Bench(loaded, esa_shared.passages("heldout", texts["heldout"]), batch_size=texts["batch_size"])
     calibration = esa_shared.passages("calibration", texts["calibration"])
@@ -140,7 +135,8 @@ def _part(
         "calibration_texts": len(calibration),
     }
     found = esa_shared.table(table, texts=("selection", "status"))
-    return Part(rows, len(every), tables={"changes": found}, facts=facts)
+    seeds = {"scores": scores["seed"], "controls": settings["seed"]}
+    return Part(rows, len(every), tables={"changes": found}, facts=facts, seeds=seeds)
 
 
 def _effect(bench: Bench, weights: Population, top: Tensor, change: _Change, settings: Mapping[str, Any]) -> Effect:

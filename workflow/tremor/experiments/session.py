@@ -38,7 +38,9 @@ class Session:
             name: self.manifest.get(name)
             for name in ("alias", "source", "repo", "revision", "weights_digest", "tokenizer_digest")
         }
-        found = collect(config=config, code=code, inputs=inputs, seeds=seeds, platform=self.fingerprint, model=model)
+        found = collect(
+            config=config, code=code, inputs=inputs, seeds=seeds or None, platform=self.fingerprint, model=model
+        )
         # Rows of batches for which memory did not suffice: why a batch is smaller than on another day.
         return {**found, "out_of_memory_rows": memory.shortages()}
 

@@ -12,7 +12,8 @@ from tremor.graph.names import files
 CRITICAL_SCORES = ("metrics", "topk", "layers", "components", "calibration", "bos", "scores")
 CRITICAL_EFFECTS = (
     "metrics", "topk", "mask_ratios", "control_ratios", "controls", "control_match", "magnitude_bins", "control_seed",
-    "operation", "noise", "bit", "texts", "batch_size", "bos", "bootstrap", "bootstrap_seed", "confidence",
+    "operation", "noise", "bit", "components", "texts", "batch_size", "bos", "bootstrap", "bootstrap_seed",
+    "confidence",
 )  # fmt: skip
 CHEAP = ("magnitude", "taylor_abs", "activation_spike", "spikes")  # scores of one pass or less
 TUNED = {  # tables of esa/integrated on each model and on its fine-tuned version
@@ -25,10 +26,6 @@ TUNED = {  # tables of esa/integrated on each model and on its fine-tuned versio
 
 class Studies(Comparisons):
     """What rules ask of the analyses of weights and neurons."""
-
-    def passages(self, split: str) -> list[str]:
-        """Files of a split of the plain text."""
-        return sorted(str(p) for p in (self.home / "resources" / "text" / split).glob("*.txt"))
 
     def top_tables(self) -> list[str]:
         """Tables of the best weights of critical_weights, for each metric and each K."""

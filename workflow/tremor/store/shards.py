@@ -37,6 +37,7 @@ class Part:
         own: Arrays of single items, each with a name that no other part has.
         tables: Tables with any number of rows for each item, in the order of the items.
         facts: Plain values that are the same in every part.
+        seeds: Of what was drawn, for the provenance.
         cost: What the job took, by name; no part of the result, since shards share less work than a whole.
     """
 
@@ -47,6 +48,7 @@ class Part:
     own: Mapping[str, Array] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
