@@ -10,6 +10,7 @@ rule esa_super_weights_measure:
         weights="results/esa/super-weights/{model}/weights.csv",
         peaks="results/esa/super-weights/{model}/peaks.csv",
         effects="results/esa/super-weights/{model}/effects.csv",
+        changes="results/esa/super-weights/{model}/changes.csv",
         statistics="results/esa/super-weights/{model}/statistics.json",
     log:
         "logs/esa/super-weights/{model}.log",
@@ -43,6 +44,7 @@ rule esa_super_weights_figures:
     input:
         effects=rules.esa_super_weights_measure.output.effects,
         peaks=rules.esa_super_weights_measure.output.peaks,
+        changes=rules.esa_super_weights_measure.output.changes,
     output:
         **figures("esa/super-weights"),
     log:
@@ -87,7 +89,7 @@ rule esa_compare_sensitivity_measure:
     """Comparison of the sensitivity methods of one model."""
     input:
         manifest=graph.manifest,
-        texts=graph.text_files("calibration"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         weights="results/esa/compare-sensitivity/{model}/weights.csv",
         methods="results/esa/compare-sensitivity/{model}/methods.csv",

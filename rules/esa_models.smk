@@ -78,7 +78,7 @@ rule esa_attribution_components:
     input:
         manifest=graph.manifest,
         effects="results/esa/sensitivity/{model}/effects.csv",
-        texts=graph.text_files("calibration"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         components="results/esa/attribution/{model}/components.csv",
     log:
@@ -148,6 +148,7 @@ rule esa_tuned_super_weights:
         weights="results/esa/integrated/{model}/weights.csv",
         peaks="results/esa/integrated/{model}/peaks.csv",
         effects="results/esa/integrated/{model}/effects.csv",
+        changes="results/esa/integrated/{model}/changes.csv",
         statistics="results/esa/integrated/{model}/statistics.json",
     log:
         "logs/esa/integrated/{model}.log",

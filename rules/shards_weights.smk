@@ -5,8 +5,7 @@ rule critical_rankings_shard:
     """Scores of some tensors of one model."""
     input:
         manifest=graph.manifest,
-        texts=graph.passages("calibration"),
-        other=graph.passages("heldout"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         part=temp("results/critical_weights/{model}/shards/rankings.{shard}.h5"),
     log:
@@ -67,8 +66,7 @@ rule critical_weights_shard:
     input:
         manifest=graph.manifest,
         rankings=rules.critical_rankings.output.rankings,
-        texts=graph.passages("heldout"),
-        other=graph.passages("calibration"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         part=temp("results/critical_weights/{model}/shards/effects.{shard}.h5"),
     log:
@@ -170,6 +168,7 @@ rule esa_super_weights_gather:
         weights="results/esa/super-weights/{model}/weights.csv",
         peaks="results/esa/super-weights/{model}/peaks.csv",
         effects="results/esa/super-weights/{model}/effects.csv",
+        changes="results/esa/super-weights/{model}/changes.csv",
         statistics="results/esa/super-weights/{model}/statistics.json",
     log:
         "logs/esa/super-weights/{model}.gather.log",
@@ -202,7 +201,7 @@ rule esa_compare_sensitivity_shard:
     """Every sensitivity method on some tensors of one model."""
     input:
         manifest=graph.manifest,
-        texts=graph.text_files("calibration"),
+        texts=graph.text_files("calibration", "heldout"),
     output:
         part=temp("results/esa/compare-sensitivity/{model}/shards/scores.{shard}.h5"),
     log:

@@ -16,6 +16,7 @@ def run(inputs, params, outputs):
         weights=outputs.weights,
         peaks=outputs.peaks,
         effects=outputs.effects,
+        changes=outputs.changes,
         statistics=outputs.statistics,
         provenance=job.provenance(inputs, params),
         parts=job.listed(getattr(inputs, "parts", [])),

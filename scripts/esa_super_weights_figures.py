@@ -1,4 +1,4 @@
-"""Rule esa_super_weights_figures: effects of removal, and the activation peaks of every block."""
+"""Rule esa_super_weights_figures: effects of removal, activation peaks of every block, and other changes."""
 
 from tremor import job
 from tremor.figures import esa_scores, save
@@ -10,6 +10,7 @@ def run(inputs, params, outputs):
     drawn = {
         "effects": esa_scores.effects(read_csv(inputs.effects), title=title),
         "peaks": esa_scores.peaks(read_csv(inputs.peaks), title=title),
+        "changes": esa_scores.changes(read_csv(inputs.changes), title=title),
     }
     provenance = table_provenance(inputs.effects)
     for name, figure in drawn.items():

@@ -8,16 +8,16 @@ from tremor.shards import Shard
 def run(inputs, params, outputs):
     opened = session.open_job(inputs, params, dtype=params.dtype)
     from tremor.experiments import esa_super_weights  # imports torch, for which the session has set the platform
+    from tremor.store.shards import write_part
 
-    esa_super_weights.measure_shard(
+    found = esa_super_weights.part(
         opened,
         texts=params.texts,
         scores=params.scores,
         settings=params.settings,
         shard=Shard.parse(params.wildcards.shard),
-        data=outputs.part,
-        provenance=job.provenance(inputs, params),
     )
+    write_part(outputs.part, found, provenance=opened.provenance(**job.provenance(inputs, params), seeds=found.seeds))
 
 
 if "snakemake" in globals():

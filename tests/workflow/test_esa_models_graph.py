@@ -5,7 +5,13 @@ import shutil
 SETTINGS = {
     "texts": {"calibration": 2, "heldout": 3},
     "sensitivity": {"modes": ["zero"], "heads": False},
-    "super_weights": {"methods": ["magnitude", "spikes"], "controls": 2, "prompts": 1},
+    "super_weights": {
+        "methods": ["magnitude", "spikes"],
+        "controls": 2,
+        "prompts": 1,
+        "factors": [2.0],
+        "groups": [32],
+    },
     "evaluate": {"texts": 7, "prompts": ["The capital of France is"], "samples": 1, "tokens": 3},
     "train": {"steps": 2, "warmup": 0, "length": 32, "checkpoint": 1},
     "attribution": {"orders": 2, "permutations": 100, "judge": "judge"},

@@ -142,7 +142,7 @@ def test_ablation(job, model, tmp_path):
     settings = {**esa["super_weights"], "methods": ["magnitude"], "top_k": 5, "controls": 3, "prompts": 1}
     esa_super_weights.measure(
         job, texts=texts, scores=esa["scores"], settings=settings, weights=tmp_path / "w.csv", peaks=tmp_path / "p.csv",
-        effects=tmp_path / "e.csv", statistics=tmp_path / "s.json", provenance=ORIGIN,
+        effects=tmp_path / "e.csv", changes=tmp_path / "c.csv", statistics=tmp_path / "s.json", provenance=ORIGIN,
     )  # fmt: skip
     before = [parameter.clone() for parameter in model.session.loaded.model.parameters()]
     chosen = read_csv(tmp_path / "w.csv")

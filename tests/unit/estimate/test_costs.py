@@ -208,6 +208,12 @@ def test_a_target_needs_its_ancestors_only():
     assert plan.needed(jobs, "finished.csv") == []
 
 
+def test_of_snakemakes_words_our_own_sentence_is_left():
+    text = "Error:\n  ModelError: model folder no/such does not exist; check the path\nWildcards:\n  model=tiny"
+    assert plan._own_message(text) == "model folder no/such does not exist; check the path"
+    assert plan._own_message("Error:\n  KeyError: 'x'\nOSError: disk") is None
+
+
 def test_the_table_has_a_row_for_each_target_and_the_sum():
     cost = work.Cost(jobs=2, seconds=3.4, flops=1.5e9, memory=5e8, disk=1e5)
     found = report.Estimate({"a.csv": cost}, cost, {"exp12_measure": cost}, RATES)

@@ -12,6 +12,7 @@ from tremor.evaluate import nll
 from tremor.experiments import esa_compare, esa_shared, esa_super_weights, summaries
 from tremor.store.documents import read_json
 from tremor.store.tables import read_csv
+from tremor.weights.mutate import Edit, mutated, zero
 from tremor.weights.rank import COLUMNS
 from tremor.weights.scores import rankings, score
 from tremor.weights.select import select
@@ -19,7 +20,8 @@ from tremor.weights.select import select
 ORIGIN = {"config": {}, "code": "code-digest", "inputs": {}}
 TEXTS = {"calibration": 3, "heldout": 4, "batch_size": 4}
 SUPER = {"methods": ["magnitude", "taylor_abs", "hutchinson", "obd", "weight_ig", "activation_spike", "spikes"],
-         "controls": 4, "prompts": 2}  # fmt: skip
+         "controls": 4, "prompts": 2, "factors": [0.0, 0.5, 1.0, 3.0], "grids": ["int4", "nf4"],
+         "groups": [8]}  # fmt: skip
 COMPARE = {"methods": ["magnitude", "taylor_abs", "grad_squared", "wanda", "random"], "top_k": 40, "sample": 500}
 
 
@@ -34,6 +36,7 @@ def supers(chain, tmp_path_factory):
         chain.session, texts=TEXTS, scores=settings("scores", probes=4, steps=4),
         settings=settings("super_weights", **SUPER),
         weights=folder / "weights.csv", peaks=folder / "peaks.csv", effects=folder / "effects.csv",
+        changes=folder / "changes.csv",
         statistics=folder / "statistics.json", provenance=ORIGIN,
     )  # fmt: skip
     return folder
@@ -106,6 +109,70 @@ def test_peaks_are_there_for_every_prompt_and_block(supers):
     assert not peaks["spikes"].any()
 
 
+def test_scaled_weights_and_weights_held_out_of_a_grid(supers, chain):
+    """Both against weights that are set by hand, with no mutation of ours."""
+    loaded = chain.session.loaded
+    table = read_csv(supers / "changes.csv")
+    named = read_csv(supers / "weights.csv")
+    methods = [name for name in SUPER["methods"] if name != "spikes"]  # which names none here
+    scaled = table[table["study"] == "scaled"]
+    assert scaled["method"].tolist() == [name for name in methods for _ in range(4)]
+    clean = scaled[scaled["factor"] == 1]
+    assert (clean["weights"] == 0).all()
+    assert (clean["delta_nll"] == 0).all()
+    removed = read_csv(supers / "effects.csv").set_index("method")
+    zero = scaled[scaled["factor"] == 0].set_index("method")
+    assert all(zero.loc[name, "delta_nll"] == removed.loc[name, "delta_nll"] for name in methods)
+
+    rows = named[named["scorer"] == "taylor_abs"]
+    texts = nll.tokenise(loaded, esa_shared.passages("heldout", TEXTS["heldout"]))
+    before = {name: p.detach().clone() for name, p in loaded.model.named_parameters()}
+    original = nll.evaluate(loaded, texts, batch_size=4).nll
+    with torch.no_grad():
+        try:
+            for name, flat in zip(rows["tensor"], rows["flat_index"], strict=True):
+                loaded.anatomy.parameter(name).view(-1)[flat] *= 3
+            tripled = nll.evaluate(loaded, texts, batch_size=4).nll
+            for name, p in loaded.model.named_parameters():
+                p.copy_(before[name])
+            own = select(loaded.anatomy, components=block(Config(), "esa")["super_weights"]["components"])
+            for name in own.tensors:
+                p = loaded.anatomy.parameter(name)
+                mine = rows.loc[rows["tensor"] == name, "flat_index"].tolist()
+                rest = p.double().reshape(-1).clone()
+                rest[mine] = 0
+                groups = rest.reshape(-1, 8)  # rows of 32 and 64 inputs: no group crosses a row
+                step = groups.abs().amax(1, keepdim=True) / 7
+                grid = (torch.round(groups / torch.where(step > 0, step, 1)) * step).reshape(-1).float()
+                grid[mine] = p.reshape(-1)[mine]
+                p.copy_(grid.reshape(p.shape))
+            spared = nll.evaluate(loaded, texts, batch_size=4).nll
+        finally:
+            for name, p in loaded.model.named_parameters():
+                p.copy_(before[name])
+    # The same weights, and the same forwards: what is left is the rounding of two sums of some hundred numbers.
+    own = scaled[(scaled["method"] == "taylor_abs") & (scaled["factor"] == 3)].iloc[0]
+    assert own["delta_nll"] == pytest.approx(tripled - original, abs=1e-12)
+    held = table[(table["method"] == "taylor_abs") & (table["grid"] == "int4")].iloc[0]
+    assert held["delta_nll"] == pytest.approx(spared - original, abs=1e-12)
+    assert held["held_out"] == 10
+    whole = table[table["method"] == "none"]
+    assert whole[["grid", "group", "held_out"]].values.tolist() == [["int4", 8, 0], ["nf4", 8, 0]]
+    assert held["weights"] < whole.iloc[0]["weights"]
+
+
+def test_a_model_that_is_not_the_same_twice_has_no_effects(chain):
+    def noisy(module, args, output):
+        return output + 1e-3 * torch.rand_like(output)
+
+    handle = chain.session.loaded.model.lm_head.register_forward_hook(noisy)
+    try:
+        with pytest.raises(NumericsError, match="other logits the second time"):
+            esa_shared.Bench(chain.session.loaded, esa_shared.passages("heldout", 2), batch_size=2)
+    finally:
+        handle.remove()
+
+
 def test_an_edit_that_changes_nothing_stops_the_analysis(chain):
     """The originals masked nothing and reported the effect of 50 weights."""
     bench = esa_shared.Bench(chain.session.loaded, esa_shared.passages("heldout", 4), batch_size=4)
@@ -114,6 +181,9 @@ def test_an_edit_that_changes_nothing_stops_the_analysis(chain):
         bench.changed([name] * 3, [0, 1, 2], lambda values, target: values)
     assert bench.now().delta_nll == 0
     assert bench.now().flip_rate == 0
+    with mutated(chain.session.loaded, [Edit(name)], zero):  # a model that was pruned has nothing left to remove here
+        assert bench.changed([name] * 3, [0, 1, 2]).weights == 0
+        assert bench.controls([name] * 3, [0, 1, 2], draws=2, seed=0) == [bench.now().delta_nll] * 2
 
 
 def test_pairs_against_python_sets(compared, chain):

@@ -28,14 +28,14 @@ def settings(name, **changes):
     return {**block(Config(), "esa")[name], **changes}
 
 
-def cut(measure, session, folder, count, **own):
-    """Parts of a whole."""
+def cut(part, session, folder, count, **own):
+    """Files of the parts of a whole."""
     folder.mkdir()
-    parts = [folder / f"{name}.h5" for name in names(count)]
-    for part in parts:
-        shard = Shard.parse(part.stem)
-        measure(session, texts=TEXTS, **own, shard=shard, data=part, provenance=ORIGIN)
-    return parts
+    files = [folder / f"{name}.h5" for name in names(count)]
+    for file in files:
+        found = part(session, texts=TEXTS, **own, shard=Shard.parse(file.stem))
+        shards.write_part(file, found, provenance=session.provenance(**ORIGIN, seeds=found.seeds))
+    return files
 
 
 def timeless(path):
@@ -57,9 +57,10 @@ def test_super_weights_from_scores_in_shards(opened, tmp_path):
             controls=2, prompts=1,
         ),
     }  # fmt: skip
-    files = {name: f"{name}.csv" for name in ("weights", "peaks", "effects")} | {"statistics": "statistics.json"}
+    files = {name: f"{name}.csv" for name in ("weights", "peaks", "effects", "changes")}
+    files["statistics"] = "statistics.json"
     found = {}
-    for count, parts in ((1, []), (3, cut(esa_super_weights.measure_shard, opened, tmp_path / "parts", 3, **own))):
+    for count, parts in ((1, []), (3, cut(esa_super_weights.part, opened, tmp_path / "parts", 3, **own))):
         folder = tmp_path / str(count)
         folder.mkdir()
         esa_super_weights.measure(
@@ -67,11 +68,11 @@ def test_super_weights_from_scores_in_shards(opened, tmp_path):
             parts=parts,
         )  # fmt: skip
         found[count] = folder
-    for file in ("weights.csv", "peaks.csv", "statistics.json"):
+    for file in ("weights.csv", "peaks.csv", "changes.csv", "statistics.json"):
         assert content(found[1] / file) == content(found[3] / file), file
     pd.testing.assert_frame_equal(*(timeless(found[n] / "effects.csv") for n in (1, 3)), check_exact=True)
     with pytest.raises(ConfigError, match=r"esa.super_weights.methods names none"):
-        cut(esa_super_weights.measure_shard, opened, tmp_path / "none", 2, **{
+        cut(esa_super_weights.part, opened, tmp_path / "none", 2, **{
             **own, "settings": {**own["settings"], "methods": ["spikes"]},
         })  # fmt: skip
 
@@ -85,7 +86,7 @@ def test_compared_methods_in_shards(opened, tmp_path):
     one, two = (tmp_path / name for name in ("one", "two"))
     one.mkdir()
     esa_compare.measure(opened, texts=TEXTS, **own, **{n: one / f for n, f in files.items()}, provenance=ORIGIN)
-    whole, origin = shards.gather(cut(esa_compare.measure_shard, opened, two, 2, **own))
+    whole, origin = shards.gather(cut(esa_compare.part, opened, two, 2, **own))
     esa_compare_results.write_comparison(whole, **{n: two / f for n, f in files.items()}, provenance=origin)
     for file in ("weights.csv", "statistics.json"):
         assert content(one / file) == content(two / file), file
@@ -103,7 +104,7 @@ def test_draws_of_noise_in_shards(opened, tmp_path):
     one, four = (tmp_path / name for name in ("one", "four"))
     one.mkdir()
     esa_robustness.measure(opened, texts=TEXTS, **own, **{n: one / f for n, f in files.items()}, provenance=ORIGIN)
-    whole, origin = shards.gather(cut(esa_robustness.measure_shard, opened, four, 4, **own))
+    whole, origin = shards.gather(cut(esa_robustness.part, opened, four, 4, **own))
     esa_robustness_results.write_robustness(whole, **{n: four / f for n, f in files.items()}, provenance=origin)
     for file in files.values():
         assert content(one / file) == content(four / file), file
@@ -123,7 +124,7 @@ def test_targeted_perturbation_in_shards(opened, tmp_path):
     one, five = (tmp_path / name for name in ("one", "five"))
     one.mkdir()
     esa_targeted.measure(opened, texts=TEXTS, **own, **{n: one / f for n, f in files.items()}, provenance=ORIGIN)
-    whole, origin = shards.gather(cut(esa_targeted.measure_shard, opened, five, 5, **own))
+    whole, origin = shards.gather(cut(esa_targeted.part, opened, five, 5, **own))
     esa_targeted_results.write_targeted(whole, **{n: five / f for n, f in files.items()}, provenance=origin)
     for file in files.values():
         assert content(one / file) == content(five / file), file

@@ -55,7 +55,17 @@ def test_files_are_the_same_each_time(effects, tmp_path):
             "originates": [True, True, True, True],
         }
     )  # fmt: skip
-    for draw, table in ((esa_scores.effects, effects), (esa_scores.runtime, methods), (esa_scores.peaks, peaks)):
+    changes = pd.DataFrame(
+        {
+            "method": ["a", "a", "none", "a"], "study": ["scaled", "scaled", "quantised", "quantised"],
+            "factor": [0.0, 2.0, np.nan, np.nan], "grid": [None, None, "int4", "int4"],
+            "group": [np.nan, np.nan, 32, 32], "delta_nll": [0.3, -0.01, 1e-3, 1e-4],
+        }
+    )  # fmt: skip
+    drawn = {
+        esa_scores.effects: effects, esa_scores.runtime: methods, esa_scores.peaks: peaks, esa_scores.changes: changes,
+    }  # fmt: skip
+    for draw, table in drawn.items():
         paths = [tmp_path / f"{draw.__name__}{i}.png" for i in range(2)]
         for path in paths:
             save.save(draw(table, title="tiny"), [path], dpi=50)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tremor.config.base import Block, Choices, Integer, PositiveInteger, PositiveReal, Real, Seed
 from tremor.config.esa_ablation import Layers, Pruning, SelectivePruning, Sensitivity, TargetedPerturbation
-from tremor.config.esa_faults import Adversarial, BitLevel, Robustness
+from tremor.config.esa_faults import Adversarial, BitLevel, Grid, Robustness
 from tremor.config.esa_methods import COMPONENTS, METHODS, Finder, Method
 from tremor.config.esa_models import Attribution, Evaluate, Integrated, Train
 
@@ -68,6 +68,16 @@ class SuperWeights(Block):
     )
     most: PositiveInteger = Field(default=16, description="Most super weights that spikes removes before it stops.")
     seed: Seed = Field(default=0, description="Seed of the random controls.")
+    factors: Choices[Real] = Field(
+        default=(0.0, 0.1, 0.2, 0.5, 0.8, 1.2, 1.5, 2.0, 3.0),
+        description="What the weights of a method are multiplied by, all together; 1 is the clean model.",
+    )
+    grids: Choices[Grid] = Field(
+        default=("int4",), description="Grids all selected weights are quantised to, with those of a method held out."
+    )
+    groups: Choices[PositiveInteger] = Field(
+        default=(32, 256), description="Inputs of an output channel that share a scale on these grids; more is coarser."
+    )
 
 
 class CompareSensitivity(Block):

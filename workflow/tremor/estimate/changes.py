@@ -160,10 +160,16 @@ def super_weights(s: Situation, *, scored: bool = False) -> Work:
     """All scores, unless shards have made them, and the effect of what each names."""
     own, texts = s.block("esa", "super_weights"), s.block("esa", "texts")
     passes = () if scored else gradients(s, own["methods"])
-    sets = len(own["methods"]) * (2 + own["controls"])
+    sets = _named(own, len(own["methods"]))
     found = evaluating(1 + sets, texts["heldout"], texts["batch_size"])
     spikes = Pass(calls=own["prompts"] * 4, tokens=PASSAGE_TOKENS)
     return Work("model", (*passes, found, spikes), evaluated=sets * texts["heldout"], plain=1.0, disk=300e3)
+
+
+def _named(own: Mapping[str, Any], methods: int) -> float:
+    """Changed models of esa/super-weights: removed, scaled, held out of quantisation, and controls."""
+    grids = len(own["grids"]) * len(own["groups"])
+    return float(methods * (2 + own["controls"] + len(own["factors"]) + grids) + grids)
 
 
 def compare_sensitivity(s: Situation) -> Work:
@@ -287,7 +293,7 @@ def tuned_super_weights(s: Situation) -> Work:
     """Some scores again, on the tuned model."""
     own = s.block("esa", "super_weights")
     methods = s.block("esa", "integrated")["tuned_methods"] or own["methods"]
-    return changed(s, len(methods) * (2 + own["controls"]), more=gradients(s, methods))
+    return changed(s, _named(own, len(methods)), more=gradients(s, methods))
 
 
 def cross(s: Situation) -> Work:

@@ -10,13 +10,13 @@ import pandas as pd
 
 from tremor import platform
 from tremor.errors import ConfigError, NumericsError
-from tremor.experiments import esa_shared, score_parts
+from tremor.experiments import esa_shared, esa_super_changes, score_parts
 from tremor.experiments.esa_shared import Bench
 from tremor.experiments.session import Session
 from tremor.models.loader import LoadedModel
 from tremor.shards import Shard
 from tremor.store.documents import write_json
-from tremor.store.shards import Part, gather, write_part
+from tremor.store.shards import Part, gather
 from tremor.store.tables import write_csv
 from tremor.weights import spikes
 from tremor.weights.merge import COLUMNS, merged
@@ -24,8 +24,8 @@ from tremor.weights.scores import Options, encode, rankings
 from tremor.weights.select import Selection, select
 
 PROCEDURE = "spikes"
-INTEGERS = ("weights", "population", "first_block", "prompts", "votes")
-TEXTS = ("method", "status", "first_tensor", "first_component", "first_index", "dtype")
+INTEGERS = ("weights", "population", "first_block", "prompts", "votes", "group", "held_out")
+TEXTS = ("method", "status", "first_tensor", "first_component", "first_index", "dtype", "study", "grid")
 
 
 def measure(
@@ -37,11 +37,12 @@ def measure(
     weights: Path,
     peaks: Path,
     effects: Path,
+    changes: Path,
     statistics: Path,
     provenance: Mapping[str, Any],
     parts: Sequence[Path] = (),
 ) -> None:
-    """Rank the weights by every method, look for super weights, and zero what each method names.
+    """Rank the weights by every method, look for super weights, and zero, scale and spare what each method names.
 
     Args:
         session: The model on its platform.
@@ -51,9 +52,10 @@ def measure(
         weights: CSV to write: the rankings, one schema.
         peaks: CSV to write: largest activations of each block and prompt.
         effects: CSV to write: one row for each method.
+        changes: CSV to write: one row for each method and factor, and for each method and grid.
         statistics: JSON to write.
         provenance: Config, code and input digests.
-        parts: Scores that shards have computed (:func:`measure_shard`); none, and all is computed here.
+        parts: Scores that shards have computed (:func:`part`); none, and all is computed here.
     """
     loaded: LoadedModel = session.loaded
     calibration = esa_shared.passages("calibration", texts["calibration"])
@@ -71,11 +73,14 @@ def measure(
     for method in settings["methods"]:
         table, spent, notes = found[method]
         rows.append(_row(method, table, spent, notes, bench, selection, settings))
+    named = {method: found[method][0] for method in settings["methods"]}
+    changed = esa_super_changes.changes(bench, selection, named, settings)
     origin = session.provenance(**provenance, seeds={"scores": scores["seed"], "controls": settings["seed"]})
     ranked = [table for table, _, _ in found.values() if len(table)]
     write_csv(weights, pd.concat(ranked, ignore_index=True), provenance=origin)
     write_csv(peaks, trace, provenance=origin)
     write_csv(effects, esa_shared.table(rows, integers=INTEGERS, texts=TEXTS), provenance=origin)
+    write_csv(changes, esa_shared.table(changed, integers=INTEGERS, texts=TEXTS), provenance=origin)
     document = {
         "nll_clean": bench.clean.evaluation.nll,
         "tokens": int(bench.texts.tokens.sum()),
@@ -104,19 +109,15 @@ def _rankings(
     return {name: (entry.tables["top"], entry.seconds, entry.notes) for name, entry in ranked.items()}
 
 
-def measure_shard(
+def part(
     session: Session,
     *,
     texts: Mapping[str, Any],
     scores: Mapping[str, Any],
     settings: Mapping[str, Any],
     shard: Shard,
-    data: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Rankings of a shard's share of the tensors, for :func:`measure`.
-
-    ``shard`` says which, ``data`` is its file; the other args are those of :func:`measure`.
+) -> Part:
+    """Rankings of a shard's share of the tensors, for :func:`measure`, whose args these are.
 
     Raises:
         ConfigError: There are more shards than tensors, or no method is a score.
@@ -137,8 +138,8 @@ def measure_shard(
         tables |= score_parts.tables_of(name, entry.terms)
     facts = {"terms": {name: score_parts.facts_of(entry.terms) for name, entry in ranked.items()}}
     cost = {f"seconds.{name}": entry.seconds for name, entry in ranked.items()}
-    part = Part(rows, len(selection.tensors), tables=tables, facts=facts, cost=cost)
-    write_part(data, part, provenance=session.provenance(**provenance, seeds={"scores": scores["seed"]}))
+    seeds = {"scores": scores["seed"]}
+    return Part(rows, len(selection.tensors), tables=tables, facts=facts, seeds=seeds, cost=cost)
 
 
 def _gathered(session: Session, parts: Sequence[Path], settings: Mapping[str, Any]) -> Found:
@@ -239,7 +240,9 @@ def _row(
     row["first_delta_nll"] = bench.changed(tensors[:1], flat[:1]).delta_nll
     effect = bench.changed(tensors, flat)
     row |= {name: getattr(effect, name) for name in outcome}
-    controls = bench.controls(tensors, flat, draws=settings["controls"], seed=settings["seed"])
+    # The procedure looks at all blocks, whatever is selected for scores.
+    allowed = None if method == PROCEDURE else selection.parts()
+    controls = bench.controls(tensors, flat, draws=settings["controls"], seed=settings["seed"], allowed=allowed)
     return row | esa_shared.against_controls(effect, controls) | _constants(bench)
 
 

@@ -1,7 +1,8 @@
-"""Figures of esa/super-weights and esa/compare-sensitivity: effects, activation peaks, agreement, run time."""
+"""Figures of esa/super-weights and esa/compare-sensitivity: effects, peaks, other changes, agreement, run time."""
 
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tremor.figures import style
+from tremor.figures.critical import symmetric_log
 
 LIGHT = "#BBBBBB"
 ROW = 0.17  # inches for a method
@@ -100,6 +102,51 @@ def peaks(table: pd.DataFrame, *, title: str | None = None) -> Figure:
         axes.set_xlabel("block")
         axes.set_ylabel(f"largest |activation|, {side}")
     style.outside_legend(figure, *panels, columns=4)
+    return figure
+
+
+@style.styled
+def changes(table: pd.DataFrame, *, title: str | None = None) -> Figure:
+    """Change of held-out NLL when a method's weights are scaled, and when all others are quantised.
+
+    Args:
+        table: Table changes.csv of esa/super-weights.
+        title: Text above the figure.
+    """
+    alone = table["method"] == "none"  # all selected weights on the grid
+    names = list(dict.fromkeys(table.loc[~alone, "method"]))
+    place = {name: row for row, name in enumerate(names)}
+    figure = style.new_figure(width="page", height=max(1.9, 1.0 + ROW * len(names)))
+    style.set_title(figure, title)
+    panels = figure.subplots(1, 2, sharey=True)
+    scaled, quantised = table[table["study"] == "scaled"], table[table["study"] == "quantised"]
+    factors = sorted(scaled["factor"].unique())
+    for factor, colour in zip(
+        factors, matplotlib.colormaps["cividis"](np.linspace(0, 0.95, len(factors))), strict=True
+    ):
+        rows = scaled[scaled["factor"] == factor]
+        panels[0].plot(
+            rows["delta_nll"], rows["method"].map(place), "o", color=colour, ms=3, label=f"weights times {factor:g}"
+        )
+    grids = quantised.groupby(["grid", "group"], sort=False)
+    for ((grid, group), rows), colour in zip(
+        grids, (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE) * 9, strict=False
+    ):
+        whole = rows.loc[alone.loc[rows.index], "delta_nll"]
+        panels[1].axvline(
+            float(whole.iloc[0]), color=colour, lw=0.8, ls="--", label=f"{grid} in groups of {group}, all"
+        )
+        kept = rows[~alone.loc[rows.index]]
+        label = f"{grid} in groups of {group}, the method's weights held out"
+        panels[1].plot(kept["delta_nll"], kept["method"].map(place), "D", color=colour, ms=3, label=label)
+    for axes, part in zip(panels, (scaled, quantised), strict=True):
+        _methods(axes, names)
+        values = part["delta_nll"].dropna()
+        if len(values) and (values.min() < 0 or style.decades(values) > 1.5):
+            symmetric_log(axes, "x", values)
+        axes.set_xlabel(style.label("change of held-out NLL", "nats per token"))
+    panels[0].set_ylabel("method")
+    style.outside_legend(figure, *panels, columns=3)
     return figure
 
 

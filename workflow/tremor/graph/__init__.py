@@ -34,7 +34,7 @@ FIGURES = {  # folder of an experiment's figures below results/<experiment>, and
     "regimes": ("{model}/{prompt}", ("regimes", "directions", "avalanche")),
     "noise_floors": ("{model}", ("floors",)),
     "pdf": ("{model}/{document}", ("course", "distributions", "cosines")),
-    "esa/super-weights": ("{model}", ("effects", "peaks")),
+    "esa/super-weights": ("{model}", ("effects", "peaks", "changes")),
     "esa/compare-sensitivity": ("{model}", ("agreement", "runtime")),
     "esa/sensitivity": ("{model}", ("components", "ranking")),
     "esa/targeted-perturbation": ("{model}", ("response",)),

@@ -5,6 +5,8 @@ channel), so that a weight's result does not depend on which others are changed.
 appendix E (quantiles of a normal distribution, rescaled to [-1, 1], with an exact zero).
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -111,6 +113,33 @@ def nf4(*, group: int = 64) -> Operation:
         return (levels[torch.bucketize(values.double() / safe, borders)] * scales).to(values.dtype)
 
     return operation
+
+
+def on_grid(name: str, group: int) -> Operation:
+    """The operation of a grid by its name, `int8`, `int4` or `nf4`, with a scale for each group of inputs."""
+    return nf4(group=group) if name == "nf4" else integer(int(name[3:]), granularity="group", group=group)
+
+
+def held_out(operation: Operation, kept: Mapping[str, Tensor]) -> Operation:
+    """Operation: another one around some weights, which keep their bits and have no part in its scales.
+
+    Args:
+        operation: What becomes of all others.
+        kept: Parameter name to flat indices int64 of the weights that stay in full precision.
+    """
+
+    def around(values: Tensor, target: Target) -> Tensor:
+        if target.name not in kept:
+            return operation(values, target)
+        mine = kept[target.name].to(values.device)
+        without = target.tensor.clone()
+        without.view(-1)[mine] = 0
+        stays = torch.zeros(without.numel(), dtype=torch.bool, device=values.device)
+        stays[mine] = True
+        blind = replace(target, tensor=without)
+        return torch.where(target.pick(stays), values, operation(blind.pick(without), blind))
+
+    return around
 
 
 def rounded(values: Tensor, mantissa: int) -> Tensor:
