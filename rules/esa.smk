@@ -23,7 +23,7 @@ rule esa_super_weights_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_super_weights"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -106,7 +106,7 @@ rule esa_compare_sensitivity_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_compare_sensitivity"),
     params:
         directory=graph.directory,
         attention=graph.attention,

@@ -98,7 +98,7 @@ rule esa_targeted_perturbation_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_targeted_perturbation"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -178,7 +178,7 @@ rule esa_selective_weight_pruning_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_selective_weight_pruning"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -257,7 +257,7 @@ rule esa_pruning_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_pruning"),
     params:
         directory=graph.directory,
         attention=graph.attention,

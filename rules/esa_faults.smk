@@ -21,7 +21,7 @@ rule esa_robustness_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_robustness"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -180,7 +180,7 @@ rule esa_bit_level_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.flipping_memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

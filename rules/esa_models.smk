@@ -58,7 +58,7 @@ rule esa_train_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.training_memory,
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -159,7 +159,7 @@ rule esa_tuned_super_weights:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_tuned_super_weights"),
     params:
         directory=lambda wildcards, input: str(input.model),
         attention=graph.attention,

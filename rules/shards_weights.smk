@@ -20,7 +20,7 @@ rule critical_rankings_shard:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("critical_rankings"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -141,7 +141,7 @@ rule esa_super_weights_shard:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_super_weights"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -216,7 +216,7 @@ rule esa_compare_sensitivity_shard:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_compare_sensitivity"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -280,7 +280,7 @@ rule esa_robustness_shard:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_robustness"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -341,7 +341,7 @@ rule esa_targeted_perturbation_shard:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("esa_targeted_perturbation"),
     params:
         directory=graph.directory,
         attention=graph.attention,

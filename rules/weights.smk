@@ -22,7 +22,7 @@ rule critical_rankings:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("critical_rankings"),
     params:
         directory=graph.directory,
         attention=graph.attention,
@@ -89,7 +89,7 @@ rule critical_stability:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.scores_memory("critical_stability"),
     params:
         directory=graph.directory,
         attention=graph.attention,

@@ -7,11 +7,12 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from snakemake.iocontainers import Wildcards
 
 from tremor.config import Config
 from tremor.graph import Graph
 from tremor.models import manifest as manifests
-from tremor.sizes import AUTO_GIB, PROCESS_MB, memory_mb
+from tremor.sizes import AUTO_GIB, PROCESS_MB, memory_mb, scoring_copies
 
 EIGHT_BILLION = {"parameters": 8_030_261_248, "bytes": 16_060_556_376}
 
@@ -39,6 +40,30 @@ def test_a_job_of_regimes_asks_for_every_format_it_holds(tmp_path):
     asked = graph.regimes_memory(SimpleNamespace(model="llama"), SimpleNamespace(manifest=path), attempt=1)
     held = ["float32", "bfloat16", "true_float64"]  # the default precisions
     assert asked == memory_mb(EIGHT_BILLION, dtypes=held, transient_gib=2.0)
+
+
+def test_scores_ask_for_their_gradients_and_a_shard_for_its_share(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"schema": manifests.SCHEMA, "files": {}, **EIGHT_BILLION}))
+    raw = Config().model_dump(mode="json")
+    raw["critical_weights"]["metrics"] = ["magnitude", "taylor_abs", "grad_squared", "obd"]
+    raw["esa"]["pruning"]["scores"] = ["magnitude", "wanda"]
+    raw["shards"]["critical_rankings"] = 4
+    graph, inputs = Graph(raw, home=tmp_path), SimpleNamespace(manifest=path)
+
+    def asked(experiment, **names):
+        return graph.scores_memory(experiment)(Wildcards(fromdict={"model": "llama", **names}), inputs, attempt=1)
+
+    def held(copies):
+        return memory_mb(EIGHT_BILLION, dtypes=["float32"] * (1 + copies), transient_gib=2.0)
+
+    # obd: four sums, and six of gradients, signs and products, of which a shard has a quarter.
+    assert asked("critical_rankings") == held(10)
+    assert asked("critical_rankings", shard="1-of-4") == held(3)
+    assert asked("esa_pruning") == held(4)  # no gradient, but all scores in order
+    assert scoring_copies(["taylor_abs", "grad_squared", "wanda"]) == 4
+    assert scoring_copies(["magnitude", "random"]) == 0
+    assert graph.training_memory(Wildcards(fromdict={"model": "llama"}), inputs, attempt=1) == held(4)
 
 
 def test_an_unknown_type_is_an_error():

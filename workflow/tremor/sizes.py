@@ -30,6 +30,23 @@ def memory_mb(manifest: Mapping[str, Any], *, dtypes: Iterable[str], transient_g
     return PROCESS_MB + math.ceil((weights + reading) / 2**20 + transient * GIB_MB)
 
 
+TAYLOR = ("taylor_signed", "taylor_abs", "grad_squared")  # share one backward pass, each with an accumulator
+# Float32 numbers for each weight that a score has at once beside the model: gradients, sums, products with the Hessian.
+COPIES = {"fisher_token": 3, "fisher_true": 3, "hutchinson": 10, "obd": 10, "weight_ig": 4}
+POPULATION = 4  # the same where all scores are held and ordered
+
+
+def scoring_copies(scores: Iterable[str]) -> int:
+    """Float32 numbers for each weight that a job needs at once to score them, one pass after the other.
+
+    Args:
+        scores: Names of scores; those that read weights or activations alone need none.
+    """
+    names = list(scores)
+    together = sum(name in TAYLOR for name in names)
+    return max([together + 2 if together else 0, *(COPIES.get(name, 0) for name in names)])
+
+
 STAGES = 8  # tensors of the width that the stages of one token have at most: embedding, first block, final ones
 TAPS = 14  # the same for a block with all its taps, besides what its matrices take and give
 TOKEN_BYTES = 1024  # ids, leaders and their readings

@@ -9,6 +9,7 @@ import pytest
 
 from tremor import floats
 from tremor.config import Config, block
+from tremor.errors import ConfigError
 from tremor.experiments import average_lipschitz, gain_results, gains, summaries
 from tremor.experiments.prompt_set import SetPrompt
 from tremor.probe.base import base_point
@@ -70,6 +71,13 @@ def test_shards_make_the_files_of_one_job_bit_for_bit(measured: Path, chain: Any
     gain_results.write_gains(whole, **outputs(tmp_path), provenance=origin)
     for name, path in outputs(tmp_path).items():
         assert content(path) == content(outputs(measured)[name])
+
+
+def test_ranks_beyond_the_spectrum_are_an_error_that_names_the_key(chain: Any) -> None:
+    own = arguments(chain)
+    own["settings"] = {**own["settings"], "names": ["capital"], "noise_ranks": [4000]}
+    with pytest.raises(ConfigError, match=r"exp2\.noise_ranks names no direction .* there are 32 singular vectors"):
+        average_lipschitz.part(chain.session, **own)
 
 
 def test_ranks_count_from_one_and_none_comes_twice() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tremor.errors import ConfigError
 from tremor.experiments import gains
 from tremor.experiments.gain_results import write_gains
 from tremor.experiments.prompt_set import read_prompts, select
@@ -101,6 +102,11 @@ def part(
             nudges.append(found)
         if prompt.name in noisy:
             along = gains.ranks(0, settings["noise_ranks"], count)
+            if not along:
+                raise ConfigError(
+                    f"exp2.noise_ranks names no direction that {prompt.name!r} has: there are {count} singular vectors "
+                    "known; name a rank among them, or last"
+                )
             along = [("top_k_singular" if rank <= top_k else kind, rank) for kind, rank in along]
             means.append(gains.average_table(loaded, there, tools, along, settings["noise_powers"], noise))
         own |= {

@@ -1,5 +1,7 @@
 """Weights and neurons: what rules of critical_weights, cross, esa and delta ask for."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 from tremor.evaluate.tasks import data_files, read_task
 from tremor.graph.comparisons import Comparisons
 from tremor.graph.names import files
+from tremor.sizes import POPULATION, scoring_copies
 
 # Keys of the block critical_weights that scores depend on, and those that effects depend on.
 CRITICAL_SCORES = ("metrics", "topk", "layers", "components", "calibration", "bos", "scores")
@@ -15,6 +18,7 @@ CRITICAL_EFFECTS = (
     "operation", "noise", "bit", "components", "texts", "batch_size", "bos", "bootstrap", "bootstrap_seed",
     "confidence",
 )  # fmt: skip
+CUT_BY_TENSOR = ("critical_rankings", "esa_super_weights", "esa_compare_sensitivity")  # shards of their scores
 CHEAP = ("magnitude", "taylor_abs", "activation_spike", "spikes")  # scores of one pass or less
 TUNED = {  # tables of esa/integrated on each model and on its fine-tuned version
     "before": "results/esa/super-weights/{model}/weights.csv",
@@ -26,6 +30,44 @@ TUNED = {  # tables of esa/integrated on each model and on its fine-tuned versio
 
 class Studies(Comparisons):
     """What rules ask of the analyses of weights and neurons."""
+
+    def scores_memory(self, experiment: str) -> Callable[..., int]:
+        """Main memory of a job that scores weights: gradients and sums beside the model, a shard's share of them.
+
+        Args:
+            experiment: One of those that do, as in the block ``shards`` and the names of rules.
+        """
+        own, weights = self.config.esa, self.config.critical_weights
+        pruning = own.selective_weight_pruning
+        selected = [pruning.selections[name].score for name in pruning.select or pruning.selections]
+        scores, more = {
+            "critical_rankings": (weights.metrics, 0),
+            "critical_stability": (weights.metrics, 0),
+            "esa_super_weights": (own.super_weights.methods, 0),
+            "esa_compare_sensitivity": (own.compare_sensitivity.methods, 0),
+            "esa_tuned_super_weights": (own.super_weights.methods, 0),
+            "esa_targeted_perturbation": (own.targeted_perturbation.scores, POPULATION),
+            "esa_selective_weight_pruning": (selected, POPULATION),
+            "esa_pruning": (own.pruning.scores, POPULATION),
+            "esa_robustness": ([own.robustness.score] if "targeted" in own.robustness.kinds else [], 0),
+        }[experiment]
+        copies = scoring_copies(scores) + more
+
+        def memory(wildcards: Any, input: Any, attempt: int) -> int:
+            cut = wildcards.get("shard") and experiment in CUT_BY_TENSOR
+            shared = self.plain["shards"][experiment] if cut else 1
+            held = [self.dtype(wildcards.model), *["float32"] * math.ceil(copies / shared)]
+            return self._memory(input, attempt, held)
+
+        return memory
+
+    def training_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Main memory of fine-tuning: weights, gradients and the two moments of AdamW in float32, and the model."""
+        return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * 4])
+
+    def flipping_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Main memory of attacks by flipped bits, which follow the gradient of every weight."""
+        return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * 2])
 
     def top_tables(self) -> list[str]:
         """Tables of the best weights of critical_weights, for each metric and each K."""
