@@ -57,10 +57,10 @@ def test_scores_ask_for_their_gradients_and_a_shard_for_its_share(tmp_path):
     def held(copies):
         return memory_mb(EIGHT_BILLION, dtypes=["float32"] * (1 + copies), transient_gib=2.0)
 
-    # obd: four sums, and six of gradients, signs and products, of which a shard has a quarter.
-    assert asked("critical_rankings") == held(10)
+    # obd: four sums, and the rest gradients, signs and products, of which a shard has a quarter.
+    assert asked("critical_rankings") == held(12)
     assert asked("critical_rankings", shard="1-of-4") == held(3)
-    assert asked("esa_pruning") == held(4)  # no gradient, but all scores in order
+    assert asked("esa_pruning") == held(5)  # no gradient, but all scores in order
     assert scoring_copies(["taylor_abs", "grad_squared", "wanda"]) == 4
     assert scoring_copies(["magnitude", "random"]) == 0
     assert graph.training_memory(Wildcards(fromdict={"model": "llama"}), inputs, attempt=1) == held(4)

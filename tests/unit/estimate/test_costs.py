@@ -137,6 +137,16 @@ def test_shards_share_the_work(graph):
     assert half.evaluated == whole.evaluated / 2
 
 
+def test_scores_hold_their_gradients_and_sums():
+    """What a cluster is asked for and what is told before are the same copies of the weights."""
+    own = settings(critical_weights={"metrics": ["taylor_abs", "obd"]}, esa={"pruning": {"scores": ["wanda"]}})
+    copy = 4.0 * LLAMA.parameters
+    assert told("critical_rankings", own, shard="1-of-1").extra_bytes == 12 * copy
+    assert told("critical_rankings_shard", own).extra_bytes == 6 * copy  # one of two
+    assert told("esa_pruning_measure", own).extra_bytes == 5 * copy
+    assert told("esa_bit_level_measure", own).extra_bytes == 3 * copy
+
+
 def test_the_reference_mode_runs_a_sequence_for_each_input():
     found = told("exp12_measure", settings(probe={"mode": "reference"}))
     assert found.forwards >= found.evaluated

@@ -1,7 +1,7 @@
 """Costs of scores, of changed weights and units, and of what is judged under each change."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tremor.estimate import situation
@@ -18,7 +18,7 @@ from tremor.estimate.situation import (
     count,
 )
 from tremor.estimate.work import Pass, Work
-from tremor.sizes import BYTES
+from tremor.sizes import BYTES, CHANGED, POPULATION, scoring_copies
 
 
 def layer_gain(s: Situation) -> Work:
@@ -115,6 +115,11 @@ def scoring(s: Situation, methods: Any, texts: int, options: Mapping[str, Any], 
     return passes
 
 
+def held(s: Situation, methods: Iterable[str], more: int = 0) -> float:
+    """Bytes beside the model where weights are scored: gradients and sums, of a shard of tensors its share."""
+    return 4.0 * s.shape.parameters * (scoring_copies(methods) + more)
+
+
 def evaluating(sets: float, texts: int, batch: int) -> Pass:
     """The likelihood of some texts, once for each changed model."""
     rows = min(texts, batch)
@@ -127,7 +132,8 @@ def critical_rankings(s: Situation, *, times: float = 1.0) -> Work:
     texts = 70 if own["calibration"] is None else int(own["calibration"])
     passes = [_more(p, times) for p in scoring(s, own["metrics"], texts, own["scores"])]
     scanned = times * len(own["metrics"]) * s.shape.parameters * share(s)
-    return Work("model", tuple(passes), evaluated=texts, plain=0.5 + 0.2e-6 * scanned, disk=4e6 * share(s))
+    return Work("model", tuple(passes), evaluated=texts, plain=0.5 + 0.2e-6 * scanned, disk=4e6 * share(s),
+                extra_bytes=held(s, own["metrics"]) * share(s))  # fmt: skip
 
 
 def _more(each: Pass, times: float) -> Pass:
@@ -152,8 +158,9 @@ def critical_stability(s: Situation) -> Work:
 
 def super_weight_scores(s: Situation) -> Work:
     """All scores; a shard runs every pass, and ranks its own tensors only."""
-    passes = gradients(s, s.block("esa", "super_weights")["methods"])
-    return Work("model", passes, evaluated=s.block("esa", "texts")["calibration"], plain=0.5, disk=100e3)
+    methods = s.block("esa", "super_weights")["methods"]
+    return Work("model", gradients(s, methods), evaluated=s.block("esa", "texts")["calibration"], plain=0.5, disk=100e3,
+                extra_bytes=held(s, methods) * share(s))  # fmt: skip
 
 
 def super_weights(s: Situation, *, scored: bool = False) -> Work:
@@ -163,7 +170,8 @@ def super_weights(s: Situation, *, scored: bool = False) -> Work:
     sets = _named(own, len(own["methods"]))
     found = evaluating(1 + sets, texts["heldout"], texts["batch_size"])
     spikes = Pass(calls=own["prompts"] * 4, tokens=PASSAGE_TOKENS)
-    return Work("model", (*passes, found, spikes), evaluated=sets * texts["heldout"], plain=1.0, disk=300e3)
+    return Work("model", (*passes, found, spikes), evaluated=sets * texts["heldout"], plain=1.0, disk=300e3,
+                extra_bytes=max(held(s, () if scored else own["methods"]), held(s, (), CHANGED)))  # fmt: skip
 
 
 def _named(own: Mapping[str, Any], methods: int) -> float:
@@ -176,17 +184,24 @@ def compare_sensitivity(s: Situation) -> Work:
     """Every score by itself."""
     own, texts = s.block("esa", "compare_sensitivity"), s.block("esa", "texts")
     passes = scoring(s, own["methods"], texts["calibration"], s.block("esa", "scores"), shared=False)
-    return Work("model", tuple(passes), evaluated=texts["calibration"], plain=2.0 * share(s), disk=600e3 * share(s))
+    return Work("model", tuple(passes), evaluated=texts["calibration"], plain=2.0 * share(s), disk=600e3 * share(s),
+                extra_bytes=held(s, own["methods"]) * share(s))  # fmt: skip
 
 
 def changed(
-    s: Situation, sets: float, *, seconds: float = 1.0, generic: bool = False, more: tuple[Pass, ...] = ()
+    s: Situation,
+    sets: float,
+    *,
+    seconds: float = 1.0,
+    generic: bool = False,
+    more: tuple[Pass, ...] = (),
+    beside: float = 0.0,
 ) -> Work:
     """Held-out texts of esa under so many changes of the weights, and what else runs."""
     texts = s.block("esa", "texts")
     run = evaluating(1 + sets, texts["heldout"], texts["batch_size"])
     return Work("model", (run, *more), evaluated=sets * texts["heldout"], precision=s.dtype,
-                plain=seconds + 3e-3 * sets, disk=200e3 + 500 * sets, generic=generic)  # fmt: skip
+                plain=seconds + 3e-3 * sets, disk=200e3 + 500 * sets, generic=generic, extra_bytes=beside)  # fmt: skip
 
 
 def gradients(s: Situation, methods: Any) -> tuple[Pass, ...]:
@@ -212,7 +227,7 @@ def esa_targeted(s: Situation) -> Work:
     large = sum(1 for fraction in own["fractions"] if fraction >= own["large"])
     controls = (len(own["fractions"]) - large) * (1 + own["controls"]) + large * (1 + own["controls_large"])
     sets = len(own["scores"]) * len(own["operations"]) * controls * share(s)
-    return changed(s, sets, more=gradients(s, own["scores"]))
+    return changed(s, sets, more=gradients(s, own["scores"]), beside=held(s, own["scores"], POPULATION))
 
 
 def esa_selective(s: Situation) -> Work:
@@ -222,21 +237,25 @@ def esa_selective(s: Situation) -> Work:
     sets = len(named) * len(own["fills"])
     scores = {own["selections"][name]["score"] for name in named}
     written = generating(len(own["prompts"]) * (1 + sets), 24)
-    return changed(s, sets * (1 + own["controls"]), more=(*gradients(s, scores), written))
+    passes = (*gradients(s, scores), written)
+    return changed(s, sets * (1 + own["controls"]), more=passes, beside=held(s, scores, POPULATION))
 
 
 def esa_pruning(s: Situation) -> Work:
     """Every score, grouping and sparsity."""
     own = s.block("esa", "pruning")
     sets = len(own["scores"]) * (len(own["groups"]) * len(own["sparsities"]) + len(own["patterns"]))
-    return changed(s, sets, seconds=2.0 + 0.2e-6 * sets * s.shape.parameters, more=gradients(s, own["scores"]))
+    return changed(s, sets, seconds=2.0 + 0.2e-6 * sets * s.shape.parameters, more=gradients(s, own["scores"]),
+                   beside=held(s, own["scores"], POPULATION))  # fmt: skip
 
 
 def esa_robustness(s: Situation) -> Work:
     """Draws of noise of every kind and level, or a shard's share of them."""
     own = s.block("esa", "robustness")
     sets = len(own["kinds"]) * len(own["levels"]) * own["draws"] * share(s)
-    return changed(s, sets, seconds=1.0 + 0.05e-6 * sets * s.shape.parameters, more=gradients(s, [own["score"]]))
+    scores = [own["score"]] if "targeted" in own["kinds"] else []
+    return changed(s, sets, seconds=1.0 + 0.05e-6 * sets * s.shape.parameters, more=gradients(s, scores),
+                   beside=max(held(s, scores), held(s, (), CHANGED)))  # fmt: skip
 
 
 def esa_adversarial(s: Situation) -> Work:
@@ -258,7 +277,7 @@ def esa_bits(s: Situation) -> Work:
     sets = bits + searched + len(own["mantissa"]) + len(own["grids"])
     back = Pass(calls=len(own["attacks"]) * own["max_flips"], rows=own["attack_texts"], tokens=PASSAGE_TOKENS,
                 backwards=len(own["attacks"]) * own["max_flips"], logits=True)  # fmt: skip
-    return changed(s, sets, generic=True, more=(back,))
+    return changed(s, sets, generic=True, more=(back,), beside=held(s, (), CHANGED))
 
 
 def generating(prompts: float, tokens: int) -> Pass:
@@ -293,7 +312,8 @@ def tuned_super_weights(s: Situation) -> Work:
     """Some scores again, on the tuned model."""
     own = s.block("esa", "super_weights")
     methods = s.block("esa", "integrated")["tuned_methods"] or own["methods"]
-    return changed(s, _named(own, len(methods)), more=gradients(s, methods))
+    beside = max(held(s, methods), held(s, (), CHANGED))
+    return changed(s, _named(own, len(methods)), more=gradients(s, methods), beside=beside)
 
 
 def cross(s: Situation) -> Work:

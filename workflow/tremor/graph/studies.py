@@ -9,7 +9,7 @@ from typing import Any
 from tremor.evaluate.tasks import data_files, read_task
 from tremor.graph.comparisons import Comparisons
 from tremor.graph.names import files
-from tremor.sizes import POPULATION, scoring_copies
+from tremor.sizes import CHANGED, POPULATION, scoring_copies
 
 # Keys of the block critical_weights that scores depend on, and those that effects depend on.
 CRITICAL_SCORES = ("metrics", "topk", "layers", "components", "calibration", "bos", "scores")
@@ -51,13 +51,13 @@ class Studies(Comparisons):
             "esa_pruning": (own.pruning.scores, POPULATION),
             "esa_robustness": ([own.robustness.score] if "targeted" in own.robustness.kinds else [], 0),
         }[experiment]
-        copies = scoring_copies(scores) + more
+        scoring = scoring_copies(scores)
 
         def memory(wildcards: Any, input: Any, attempt: int) -> int:
             cut = wildcards.get("shard") and experiment in CUT_BY_TENSOR
             shared = self.plain["shards"][experiment] if cut else 1
-            held = [self.dtype(wildcards.model), *["float32"] * math.ceil(copies / shared)]
-            return self._memory(input, attempt, held)
+            copies = math.ceil(scoring / shared) if cut else max(scoring + more, CHANGED)
+            return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * copies])
 
         return memory
 
@@ -67,7 +67,7 @@ class Studies(Comparisons):
 
     def flipping_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
         """Main memory of attacks by flipped bits, which follow the gradient of every weight."""
-        return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * 2])
+        return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * CHANGED])
 
     def top_tables(self) -> list[str]:
         """Tables of the best weights of critical_weights, for each metric and each K."""
