@@ -93,12 +93,7 @@ def part(
 ) -> Part:
     """A shard's share of the changed models: top, bottom and random weights, dose by dose.
 
-    Args:
-        session: The model on its platform.
-        texts: Config block `esa.texts`.
-        scores: Config block `esa.scores`.
-        settings: Config block of the analysis.
-        shard: Which of them; all unless told otherwise.
+    ``shard`` says which, all unless told otherwise; the other args are those of :func:`measure`.
 
     Raises:
         ConfigError: There are more shards than items.
