@@ -180,7 +180,7 @@ rule esa_bit_level_measure:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.flipping_memory,
+        mem_mb=graph.changing_memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

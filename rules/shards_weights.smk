@@ -181,7 +181,7 @@ rule esa_super_weights_gather:
     threads: graph.config.probe.threads
     resources:
         gpu=1,
-        mem_mb=graph.memory,
+        mem_mb=graph.changing_memory,
     params:
         directory=graph.directory,
         attention=graph.attention,

@@ -12,7 +12,7 @@ from snakemake.iocontainers import Wildcards
 from tremor.config import Config
 from tremor.graph import Graph
 from tremor.models import manifest as manifests
-from tremor.sizes import AUTO_GIB, PROCESS_MB, memory_mb, scoring_copies
+from tremor.sizes import AUTO_GIB, PROCESS_MB, copies, memory_mb
 
 EIGHT_BILLION = {"parameters": 8_030_261_248, "bytes": 16_060_556_376}
 
@@ -61,8 +61,8 @@ def test_scores_ask_for_their_gradients_and_a_shard_for_its_share(tmp_path):
     assert asked("critical_rankings") == held(12)
     assert asked("critical_rankings", shard="1-of-4") == held(3)
     assert asked("esa_pruning") == held(5)  # no gradient, but all scores in order
-    assert scoring_copies(["taylor_abs", "grad_squared", "wanda"]) == 4
-    assert scoring_copies(["magnitude", "random"]) == 0
+    assert copies(["taylor_abs", "grad_squared", "wanda"]) == 4
+    assert copies(["magnitude", "random"]) == 0
     assert graph.training_memory(Wildcards(fromdict={"model": "llama"}), inputs, attempt=1) == held(4)
 
 

@@ -38,15 +38,18 @@ POPULATION = 5  # the same where all scores are held and put in order; measured 
 CHANGED = 3  # where all weights are changed and put back; measured 2.3
 
 
-def scoring_copies(scores: Iterable[str]) -> int:
-    """Float32 numbers for each weight that a job needs at once to score them, one pass after the other.
+def copies(scores: Iterable[str] = (), *, ordered: bool = False, changed: bool = False) -> int:
+    """Float32 numbers for each weight that a job has at once beside the model, one pass after the other.
 
     Args:
         scores: Names of scores; those that read weights or activations alone need none.
+        ordered: Whether all scores are held and put in order.
+        changed: Whether all weights are changed and put back.
     """
     names = list(scores)
     together = sum(name in TAYLOR for name in names)
-    return max([together + 2 if together else 0, *(COPIES.get(name, 0) for name in names)])
+    scoring = max([together + 2 if together else 0, *(COPIES.get(name, 0) for name in names)])
+    return max(scoring + POPULATION * ordered, CHANGED * changed)
 
 
 STAGES = 8  # tensors of the width that the stages of one token have at most: embedding, first block, final ones

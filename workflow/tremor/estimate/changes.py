@@ -18,7 +18,7 @@ from tremor.estimate.situation import (
     count,
 )
 from tremor.estimate.work import Pass, Work
-from tremor.sizes import BYTES, CHANGED, POPULATION, scoring_copies
+from tremor.sizes import BYTES, copies
 
 
 def layer_gain(s: Situation) -> Work:
@@ -115,9 +115,9 @@ def scoring(s: Situation, methods: Any, texts: int, options: Mapping[str, Any], 
     return passes
 
 
-def held(s: Situation, methods: Iterable[str], more: int = 0) -> float:
-    """Bytes beside the model where weights are scored: gradients and sums, of a shard of tensors its share."""
-    return 4.0 * s.shape.parameters * (scoring_copies(methods) + more)
+def held(s: Situation, methods: Iterable[str] = (), *, ordered: bool = False, changed: bool = False) -> float:
+    """Bytes beside the model where weights are scored or changed, see :func:`tremor.sizes.copies`."""
+    return 4.0 * s.shape.parameters * copies(methods, ordered=ordered, changed=changed)
 
 
 def evaluating(sets: float, texts: int, batch: int) -> Pass:
@@ -171,7 +171,7 @@ def super_weights(s: Situation, *, scored: bool = False) -> Work:
     found = evaluating(1 + sets, texts["heldout"], texts["batch_size"])
     spikes = Pass(calls=own["prompts"] * 4, tokens=PASSAGE_TOKENS)
     return Work("model", (*passes, found, spikes), evaluated=sets * texts["heldout"], plain=1.0, disk=300e3,
-                extra_bytes=max(held(s, () if scored else own["methods"]), held(s, (), CHANGED)))  # fmt: skip
+                extra_bytes=held(s, () if scored else own["methods"], changed=True))  # fmt: skip
 
 
 def _named(own: Mapping[str, Any], methods: int) -> float:
@@ -227,7 +227,7 @@ def esa_targeted(s: Situation) -> Work:
     large = sum(1 for fraction in own["fractions"] if fraction >= own["large"])
     controls = (len(own["fractions"]) - large) * (1 + own["controls"]) + large * (1 + own["controls_large"])
     sets = len(own["scores"]) * len(own["operations"]) * controls * share(s)
-    return changed(s, sets, more=gradients(s, own["scores"]), beside=held(s, own["scores"], POPULATION))
+    return changed(s, sets, more=gradients(s, own["scores"]), beside=held(s, own["scores"], ordered=True))
 
 
 def esa_selective(s: Situation) -> Work:
@@ -238,7 +238,7 @@ def esa_selective(s: Situation) -> Work:
     scores = {own["selections"][name]["score"] for name in named}
     written = generating(len(own["prompts"]) * (1 + sets), 24)
     passes = (*gradients(s, scores), written)
-    return changed(s, sets * (1 + own["controls"]), more=passes, beside=held(s, scores, POPULATION))
+    return changed(s, sets * (1 + own["controls"]), more=passes, beside=held(s, scores, ordered=True))
 
 
 def esa_pruning(s: Situation) -> Work:
@@ -246,7 +246,7 @@ def esa_pruning(s: Situation) -> Work:
     own = s.block("esa", "pruning")
     sets = len(own["scores"]) * (len(own["groups"]) * len(own["sparsities"]) + len(own["patterns"]))
     return changed(s, sets, seconds=2.0 + 0.2e-6 * sets * s.shape.parameters, more=gradients(s, own["scores"]),
-                   beside=held(s, own["scores"], POPULATION))  # fmt: skip
+                   beside=held(s, own["scores"], ordered=True))  # fmt: skip
 
 
 def esa_robustness(s: Situation) -> Work:
@@ -255,7 +255,7 @@ def esa_robustness(s: Situation) -> Work:
     sets = len(own["kinds"]) * len(own["levels"]) * own["draws"] * share(s)
     scores = [own["score"]] if "targeted" in own["kinds"] else []
     return changed(s, sets, seconds=1.0 + 0.05e-6 * sets * s.shape.parameters, more=gradients(s, scores),
-                   beside=max(held(s, scores), held(s, (), CHANGED)))  # fmt: skip
+                   beside=held(s, scores, changed=True))  # fmt: skip
 
 
 def esa_adversarial(s: Situation) -> Work:
@@ -277,7 +277,7 @@ def esa_bits(s: Situation) -> Work:
     sets = bits + searched + len(own["mantissa"]) + len(own["grids"])
     back = Pass(calls=len(own["attacks"]) * own["max_flips"], rows=own["attack_texts"], tokens=PASSAGE_TOKENS,
                 backwards=len(own["attacks"]) * own["max_flips"], logits=True)  # fmt: skip
-    return changed(s, sets, generic=True, more=(back,), beside=held(s, (), CHANGED))
+    return changed(s, sets, generic=True, more=(back,), beside=held(s, changed=True))
 
 
 def generating(prompts: float, tokens: int) -> Pass:
@@ -312,7 +312,7 @@ def tuned_super_weights(s: Situation) -> Work:
     """Some scores again, on the tuned model."""
     own = s.block("esa", "super_weights")
     methods = s.block("esa", "integrated")["tuned_methods"] or own["methods"]
-    beside = max(held(s, methods), held(s, (), CHANGED))
+    beside = held(s, methods, changed=True)
     return changed(s, _named(own, len(methods)), more=gradients(s, methods), beside=beside)
 
 

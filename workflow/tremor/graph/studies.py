@@ -9,7 +9,7 @@ from typing import Any
 from tremor.evaluate.tasks import data_files, read_task
 from tremor.graph.comparisons import Comparisons
 from tremor.graph.names import files
-from tremor.sizes import CHANGED, POPULATION, scoring_copies
+from tremor.sizes import copies
 
 # Keys of the block critical_weights that scores depend on, and those that effects depend on.
 CRITICAL_SCORES = ("metrics", "topk", "layers", "components", "calibration", "bos", "scores")
@@ -40,24 +40,23 @@ class Studies(Comparisons):
         own, weights = self.config.esa, self.config.critical_weights
         pruning = own.selective_weight_pruning
         selected = [pruning.selections[name].score for name in pruning.select or pruning.selections]
-        scores, more = {
-            "critical_rankings": (weights.metrics, 0),
-            "critical_stability": (weights.metrics, 0),
-            "esa_super_weights": (own.super_weights.methods, 0),
-            "esa_compare_sensitivity": (own.compare_sensitivity.methods, 0),
-            "esa_tuned_super_weights": (own.super_weights.methods, 0),
-            "esa_targeted_perturbation": (own.targeted_perturbation.scores, POPULATION),
-            "esa_selective_weight_pruning": (selected, POPULATION),
-            "esa_pruning": (own.pruning.scores, POPULATION),
-            "esa_robustness": ([own.robustness.score] if "targeted" in own.robustness.kinds else [], 0),
+        targets = [own.robustness.score] if "targeted" in own.robustness.kinds else []
+        held = {
+            "critical_rankings": copies(weights.metrics),
+            "critical_stability": copies(weights.metrics),
+            "esa_super_weights": copies(own.super_weights.methods, changed=True),
+            "esa_compare_sensitivity": copies(own.compare_sensitivity.methods),
+            "esa_tuned_super_weights": copies(own.super_weights.methods, changed=True),
+            "esa_targeted_perturbation": copies(own.targeted_perturbation.scores, ordered=True),
+            "esa_selective_weight_pruning": copies(selected, ordered=True),
+            "esa_pruning": copies(own.pruning.scores, ordered=True),
+            "esa_robustness": copies(targets, changed=True),
         }[experiment]
-        scoring = scoring_copies(scores)
 
         def memory(wildcards: Any, input: Any, attempt: int) -> int:
             cut = wildcards.get("shard") and experiment in CUT_BY_TENSOR
             shared = self.plain["shards"][experiment] if cut else 1
-            copies = math.ceil(scoring / shared) if cut else max(scoring + more, CHANGED)
-            return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * copies])
+            return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * math.ceil(held / shared)])
 
         return memory
 
@@ -65,9 +64,9 @@ class Studies(Comparisons):
         """Main memory of fine-tuning: weights, gradients and the two moments of AdamW in float32, and the model."""
         return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * 4])
 
-    def flipping_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
-        """Main memory of attacks by flipped bits, which follow the gradient of every weight."""
-        return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * CHANGED])
+    def changing_memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Main memory of a job that changes all weights and puts them back."""
+        return self._memory(input, attempt, [self.dtype(wildcards.model), *["float32"] * copies(changed=True)])
 
     def top_tables(self) -> list[str]:
         """Tables of the best weights of critical_weights, for each metric and each K."""
