@@ -108,6 +108,8 @@ def _edits(
     run: Campaign, mine: Sequence[Change], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Change, list[mutate.Edit], bool | None]]:
     """What each change edits; controls are drawn from the first of their set on, whoever has those before."""
+    # Of the values in a fused projection, controls are values too.
+    allowed = select(run.loaded.anatomy, components=settings["components"]).parts
     drawn: dict[int, Iterator[effects.Drawn]] = {}
     at: dict[int, int] = {}
     for change in mine:
@@ -116,7 +118,7 @@ def _edits(
             yield change, mutate.edits_at(chosen.tensors, chosen.flat_index), None
             continue
         if number not in drawn:
-            drawn[number], at[number] = _controls(run, chosen, settings), 0
+            drawn[number], at[number] = _controls(run, chosen, settings, allowed), 0
         while at[number] < change.draw:
             next(drawn[number])
             at[number] += 1
@@ -125,15 +127,15 @@ def _edits(
         yield change, mutate.edits_at(control.tensors, control.flat_index.tolist()), control.disjoint
 
 
-def _controls(run: Campaign, chosen: Set, settings: Mapping[str, Any]) -> Iterator[effects.Drawn]:
+def _controls(
+    run: Campaign, chosen: Set, settings: Mapping[str, Any], allowed: Mapping[str, npt.NDArray[np.int64]]
+) -> Iterator[effects.Drawn]:
     """Random sets that match the chosen one in its tensors and counts, and in |w| if asked; one after the other."""
     parameters = {name: run.loaded.anatomy.parameter(name).detach() for name in dict.fromkeys(chosen.tensors)}
     sizes = {name: parameter.numel() for name, parameter in parameters.items()}
     magnitudes = None
     if settings["control_match"] == "magnitude":
         magnitudes = {name: p.reshape(-1).float().abs().cpu().numpy() for name, p in parameters.items()}
-    # Of the values in a fused projection, controls are values too.
-    allowed = select(run.loaded.anatomy, components=settings["components"]).parts()
     rng = np.random.default_rng([settings["control_seed"], zlib.crc32(chosen.metric.encode()), len(chosen.tensors)])
     while True:
         yield effects.matched_control(

@@ -16,10 +16,10 @@ from tremor.models.loader import LoadedModel
 from tremor.progress import track
 from tremor.store.documents import write_json
 from tremor.store.tables import write_csv
-from tremor.weights import bits, bitsearch, components, quantise
+from tremor.weights import bits, components, quantise
 from tremor.weights.campaign import Campaign
 from tremor.weights.mutate import Edit, Operation, set_to
-from tremor.weights.select import Selection, select
+from tremor.weights.select import Selection, edits_of, select
 
 CLASSES = ("silent", "changed", "nan", "inf")
 INTEGERS = ("weights", "cases", "bit", "block", "flat_index", "answers", "draw", "flips", *CLASSES)
@@ -188,7 +188,7 @@ def _precision(campaign: Campaign, selection: Selection, settings: Mapping[str, 
     resampler = Resampler(campaign.texts.tokens)
     rows = []
     for name, kept, operation in track(plan, "formats"):
-        effect = campaign.effect(bitsearch.edits_of(selection), operation, allow_unchanged=True)
+        effect = campaign.effect(edits_of(selection), operation, allow_unchanged=True)
         found = outcome(effect.evaluation)
         per_text = effect.evaluation.delta_nll
         finite = per_text is not None and bool(np.isfinite(per_text).all())

@@ -21,7 +21,7 @@ from tremor.store.shards import Part
 from tremor.weights import mutate
 from tremor.weights.mutate import Edit, Mutation, Operation
 from tremor.weights.scores import rankings
-from tremor.weights.select import Selection, select
+from tremor.weights.select import Selection, edits_of, select
 
 Floats = npt.NDArray[np.float64]
 
@@ -171,17 +171,13 @@ def _edits(
     kind: str, loaded: LoadedModel, selection: Selection, target: pd.DataFrame | None, seed: Sequence[int]
 ) -> list[Edit]:
     if kind in ("gaussian", "uniform"):
-        found = []
-        for name, entry in selection.chosen.items():
-            mask = entry.mask()
-            found.append(Edit(name, None if mask is None else mask.reshape(-1).nonzero().flatten()))
-        return found
+        return edits_of(selection)
     assert target is not None
     tensors, flat = target["tensor"].tolist(), target["flat_index"].to_numpy(dtype=np.int64)
     if kind == "random":  # drawn anew each time: which weights these are is chance too
         sizes = {name: parameter.numel() for name, parameter in selection.parameters()}
         rng = np.random.default_rng(seed)
-        flat = matched_control(tensors, flat, sizes, rng, allowed=selection.parts()).flat_index
+        flat = matched_control(tensors, flat, sizes, rng, allowed=selection.parts).flat_index
     return mutate.edits_at(tensors, flat.tolist())
 
 

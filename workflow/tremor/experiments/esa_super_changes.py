@@ -14,10 +14,9 @@ import torch
 
 from tremor.experiments.esa_shared import Bench, Effect
 from tremor.progress import Progress
-from tremor.weights.bitsearch import edits_of
 from tremor.weights.mutate import edits_at, scale
 from tremor.weights.quantise import held_out, on_grid
-from tremor.weights.select import Selection
+from tremor.weights.select import Selection, edits_of
 
 NOBODY = "none"  # the method of a row in which no weight is held out of quantisation
 

@@ -241,7 +241,7 @@ def _row(
     effect = bench.changed(tensors, flat)
     row |= {name: getattr(effect, name) for name in outcome}
     # The procedure looks at all blocks, whatever is selected for scores.
-    allowed = None if method == PROCEDURE else selection.parts()
+    allowed = None if method == PROCEDURE else selection.parts
     controls = bench.controls(tensors, flat, draws=settings["controls"], seed=settings["seed"], allowed=allowed)
     return row | esa_shared.against_controls(effect, controls) | _constants(bench)
 

@@ -18,7 +18,7 @@ from tremor.errors import ConfigError
 from tremor.models.loader import LoadedModel
 from tremor.weights import bits, quantise
 from tremor.weights.mutate import Edit, Target, mutated, set_to
-from tremor.weights.select import Selection
+from tremor.weights.select import Selection, edits_of
 
 Rule = Literal["free", "in_range", "int8"]
 CODE_BITS = 8
@@ -129,15 +129,6 @@ def memory_of(loaded: LoadedModel, selection: Selection, rule: Rule) -> Iterator
             yield CodeMemory(loaded, selection)
         else:
             yield FloatMemory(loaded, selection, in_range=rule == "in_range")
-
-
-def edits_of(selection: Selection) -> list[Edit]:
-    """All selected weights as edits."""
-    found = []
-    for name, entry in selection.chosen.items():
-        mask = entry.mask()
-        found.append(Edit(name, None if mask is None else mask.reshape(-1).nonzero().flatten()))
-    return found
 
 
 @contextmanager

@@ -7,6 +7,7 @@ inside a fused parameter (GPT-2's c_attn, GPT-NeoX's query_key_value) is a part 
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tremor.errors import ConfigError
 from tremor.models.anatomy import Anatomy, BlockParts, Slice
+from tremor.weights.mutate import Edit
 
 NO_BLOCK = -1  # of what lies outside the blocks, as in the tables
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -259,6 +261,7 @@ class Selection:
             raise ConfigError(f"this score is defined for {scored} ..., none of which is selected; select others")
         return Selection(self.anatomy, chosen)
 
+    @cached_property
     def parts(self) -> dict[str, npt.NDArray[np.int64]]:
         """Flat indices, ascending, of what is selected of each parameter of which a part alone is."""
         masks = {name: entry.mask() for name, entry in self.chosen.items()}
@@ -342,3 +345,12 @@ def _check_components(known: dict[str, Layout], asked: Sequence[str] | None, wan
     for name in asked:
         if ALIASES.get(name.lower(), name) not in answers | {*COMPONENTS, *KINDS}:
             raise ConfigError(f"this model has no component {name!r}; it has {', '.join(_present(known))}")
+
+
+def edits_of(selection: Selection) -> list[Edit]:
+    """All selected weights as edits."""
+    found = []
+    for name, entry in selection.chosen.items():
+        mask = entry.mask()
+        found.append(Edit(name, None if mask is None else mask.reshape(-1).nonzero().flatten()))
+    return found
