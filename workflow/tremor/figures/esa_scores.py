@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -12,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tremor.figures import style
 from tremor.figures.critical import symmetric_log
+from tremor.figures.propagation import sequence
 
 LIGHT = "#BBBBBB"
 ROW = 0.17  # inches for a method
@@ -121,17 +121,13 @@ def changes(table: pd.DataFrame, *, title: str | None = None) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     scaled, quantised = table[table["study"] == "scaled"], table[table["study"] == "quantised"]
     factors = sorted(scaled["factor"].unique())
-    for factor, colour in zip(
-        factors, matplotlib.colormaps["cividis"](np.linspace(0, 0.95, len(factors))), strict=True
-    ):
+    for factor, colour in zip(factors, sequence(len(factors)), strict=True):
         rows = scaled[scaled["factor"] == factor]
         panels[0].plot(
             rows["delta_nll"], rows["method"].map(place), "o", color=colour, ms=3, label=f"weights times {factor:g}"
         )
     grids = quantised.groupby(["grid", "group"], sort=False)
-    for ((grid, group), rows), colour in zip(
-        grids, (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE) * 9, strict=False
-    ):
+    for ((grid, group), rows), colour in zip(grids, sequence(len(grids)), strict=True):
         whole = rows.loc[alone.loc[rows.index], "delta_nll"]
         panels[1].axvline(
             float(whole.iloc[0]), color=colour, lw=0.8, ls="--", label=f"{grid} in groups of {group}, all"
