@@ -6,13 +6,13 @@ from project import Project
 from tremor.config import Config
 from tremor.replay import content
 
-ANGLES = "results/exp12/tiny/capital/float64"
+ANGLES, VECTORS = "results/exp12/tiny/capital/float64", "results/exp13/tiny/capital/float64"
 PLANE = "results/exp7/tiny/capital/geometric/float64"
 FILES = ("boundary.h5", "boundary.csv", "statistics.json")
 
 
-def digests(project: Project, folder: str) -> dict[str, str]:
-    return {name: content(project.folder / folder / name) for name in FILES}
+def digests(project: Project, *folders: str) -> dict[str, str]:
+    return {f"{folder}/{name}": content(project.folder / folder / name) for folder in folders for name in FILES}
 
 
 def forget(folder: Path) -> None:
@@ -23,15 +23,18 @@ def forget(folder: Path) -> None:
 
 
 def test_boundaries_in_shards_are_those_of_one_job(done: Project) -> None:
-    before = digests(done, ANGLES)
-    forget(done.folder / ANGLES)
-    done.config["shards"] = {"exp12": 3}  # of 8 angles, which it does not divide
-    boundary, distances = f"{ANGLES}/boundary.h5", "results/exp15/tiny/capital/float64/angles/distances.csv"
-    assert done.stale(boundary) == {"boundary_shard": 3, "boundary_gather": 1}
-    # What continues the boundaries takes them for those of one job.
-    done.run(boundary, distances, "results/exp12/summary.csv")
-    assert digests(done, ANGLES) == before
-    assert not list(done.folder.glob("results/**/shards/*"))  # the parts were temporary
+    before = digests(done, ANGLES, VECTORS)
+    for folder in (ANGLES, VECTORS):
+        forget(done.folder / folder)
+    done.config["shards"] = {"exp12": 3, "exp13": 2}  # 8 angles and 6 rays: neither divides evenly everywhere
+    targets = [f"{ANGLES}/boundary.h5", f"{VECTORS}/boundary.h5"]
+    jobs = done.stale(*targets)
+    assert jobs == {"boundary_shard": 5, "boundary_gather": 2}
+    done.run(*targets)
+    assert digests(done, ANGLES, VECTORS) == before
+    # The parts were temporary, and what continues the boundaries takes them for those of one job.
+    assert not list(done.folder.glob("results/**/shards/*"))
+    done.run("results/exp15/summary.csv", "results/exp12/summary.csv")
 
 
 def test_every_experiment_that_can_be_cut_is_and_its_rules_are_clean(fresh: Project) -> None:

@@ -18,7 +18,6 @@ from tremor.report.contents import about
 PARSE = """
 import json, sys
 from pathlib import Path
-from typing import Any
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
 
