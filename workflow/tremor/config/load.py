@@ -219,10 +219,9 @@ def _problems(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
     by_path: dict[str, Problem] = {}
     for detail in details:
         # A list whose only items are wrong counts as too short as well; the items say what is the matter.
-        items = [
-            other for other in details if other is not detail and other["loc"][: len(detail["loc"])] == detail["loc"]
-        ]
-        if detail["type"] == "too_short" and items:
+        own = detail["loc"]
+        within = (other is not detail and other["loc"][: len(own)] == own for other in details)
+        if detail["type"] == "too_short" and any(within):
             continue
         problem = _problem(detail, schema)
         by_path.setdefault(problem.path, problem)
